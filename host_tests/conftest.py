@@ -1,0 +1,33 @@
+"""What every test may use, and what a run says about itself at its end."""
+
+import os
+
+import pytest
+from rig.broker import *  # noqa: F403
+from rig.micropython import *  # noqa: F403
+from rig.shims import install
+
+install()
+
+COUNTED = "ran on MicroPython"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """With LIMPET_REQUIRE_ALL=1 a skip is a failure: CI must not pass by leaving things out."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and os.environ.get("LIMPET_REQUIRE_ALL") == "1":
+        report.outcome = "failed"
+        report.longrepr = f"skipped although LIMPET_REQUIRE_ALL=1: {report.longrepr}"
+
+
+def pytest_terminal_summary(terminalreporter):
+    """How many tests ran on MicroPython, and a loud word for what was skipped."""
+    reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+    count = sum(value for r in reports for name, value in r.user_properties if name == COUNTED)
+    if count:
+        terminalreporter.write_line(f"{count} device tests also ran on MicroPython")
+    skipped = terminalreporter.getreports("skipped")
+    if skipped:
+        terminalreporter.write_line(f"NOT TESTED: {len(skipped)} tests were skipped, see above")

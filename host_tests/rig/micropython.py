@@ -1,0 +1,53 @@
+"""The real MicroPython binary, for tests that run device code on it."""
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+__all__ = ["LIB", "ROOT", "micropython"]
+
+ROOT = Path(__file__).resolve().parents[2]
+LIB = ROOT / "lib"
+
+
+@functools.cache
+def find() -> str | None:
+    """The program: `LIMPET_MICROPYTHON`, or the one installed beside this Python."""
+    chosen = os.environ.get("LIMPET_MICROPYTHON")
+    beside = Path(sys.executable).with_name("micropython")
+    return shutil.which(chosen) if chosen else str(beside) if beside.exists() else None
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Its environment: our library and, from a copy in `folder`, the unittest module."""
+    for entry in sys.path:
+        if entry.endswith("site-packages") and (Path(entry) / "unittest.py").exists():
+            shutil.copy(Path(entry) / "unittest.py", folder / "unittest.py")
+    path = os.pathsep.join([str(folder), str(ROOT / "host_tests" / "rig"), str(LIB), ".frozen"])
+    return {**os.environ, "MICROPYPATH": path}
+
+
+@pytest.fixture(scope="session")
+def micropython(tmp_path_factory):
+    """`micropython(arguments, heap="8m", timeout=60)` -> CompletedProcess (text)."""
+    program = find()
+    if program is None:
+        pytest.skip("the MicroPython binary is NOT INSTALLED: device code was not run on it")
+    variables = environment(tmp_path_factory.mktemp("micropython"))
+
+    def run(*arguments, heap="8m", timeout=60, **options):
+        return subprocess.run(
+            [program, "-X", f"heapsize={heap}", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=variables,
+            **options,
+        )
+
+    return run

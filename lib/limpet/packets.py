@@ -1,0 +1,207 @@
+"""MQTT 3.1.1 packets in preallocated buffers; pure, no I/O. Section numbers are the standard's."""
+
+from micropython import const
+
+from .errors import Lost
+
+CONNECT = const(0x10)
+CONNACK = const(0x20)
+PUBLISH = const(0x30)
+PUBACK = const(0x40)
+SUBSCRIBE = const(0x82)  # with the reserved flags of 3.8.1
+SUBACK = const(0x90)
+UNSUBACK = const(0xB0)
+PINGREQ = const(0xC0)
+PINGRESP = const(0xD0)
+DISCONNECT = const(0xE0)
+DUP = const(0x08)
+QOS1 = const(0x02)
+RETAIN = const(0x01)
+
+_BODY = const(5)  # room for the fixed header: one byte and up to four of length (2.2.3)
+
+
+class Out:
+    """One outgoing packet; after each call it is buf[off : off + n], ready for one write."""
+
+    def __init__(self, size):
+        self.buf = bytearray(size)
+        self.size = size
+        self.off = 0
+        self.n = 0
+
+    def publish(self, topic, payload, flags, pid):
+        """Assemble a PUBLISH (3.3) of bytes; True when it fits.
+
+        When only the payload does not fit, the packet holds everything before it and the answer
+        is False: write it, then the payload.
+        """
+        buf = self.buf
+        n = len(topic)
+        end = _BODY + 2 + n
+        if end + 2 > self.size:
+            raise ValueError("the topic is longer than the send buffer")
+        buf[_BODY] = n >> 8
+        buf[_BODY + 1] = n & 255
+        buf[_BODY + 2 : end] = topic
+        if pid:
+            buf[end] = pid >> 8
+            buf[end + 1] = pid & 255
+            end += 2
+        n = len(payload)
+        fits = end + n <= self.size
+        if fits:
+            buf[end : end + n] = payload
+        self._head(PUBLISH | flags, end + n - _BODY)
+        self.n = end - self.off + (n if fits else 0)
+        return fits
+
+    def _head(self, first, length):
+        """Put the fixed header right before the body."""
+        buf = self.buf
+        off = _BODY - (
+            2 if length < 128 else 3 if length < 16384 else 4 if length < 2097152 else 5
+        )
+        self.off = off
+        buf[off] = first
+        while True:
+            off += 1
+            if length < 128:
+                buf[off] = length
+                return
+            buf[off] = length & 127 | 128
+            length >>= 7
+
+
+def _strings(parts):
+    """Length-prefixed strings (1.5.3), joined."""
+    return b"".join([len(p).to_bytes(2, "big") + p for p in parts])
+
+
+def _packet(first, body):
+    """A small packet as a bytearray, so that its owner can wipe it."""
+    n = len(body)
+    head = bytes((first, n)) if n < 128 else bytes((first, n & 127 | 128, n >> 7))
+    return bytearray(head + body)
+
+
+def connect(client_id, user, password, keepalive, clean, will=None):
+    """CONNECT (3.1) as a bytearray. `will` is (topic, payload, qos, retain)."""
+    flags = 0xC0 | (2 if clean else 0)
+    parts = [client_id]
+    if will:
+        flags |= 4 | will[2] << 3 | (32 if will[3] else 0)
+        parts += will[:2]
+    parts += (user, password)
+    body = b"\0\4MQTT\4" + bytes((flags, keepalive >> 8, keepalive & 255)) + _strings(parts)
+    if len(body) >= 16384:
+        raise ValueError("CONNECT is too long")
+    return _packet(CONNECT, body)
+
+
+def subscribe(pid, filters, qos=1):
+    """SUBSCRIBE (3.8) as a bytearray; all filters with the same QoS."""
+    body = pid.to_bytes(2, "big")
+    body += b"".join([_strings((f,)) + bytes((qos,)) for f in filters])
+    if len(body) >= 16384:
+        raise ValueError("too many subscriptions for one packet")
+    return _packet(SUBSCRIBE, body)
+
+
+class In:
+    """A receive buffer. Read into `room()`, tell `add(n)`, then call `next()` until it is False.
+
+    The packet found is described by `op` (first byte), `at` and `end` (its body in buf).
+    """
+
+    def __init__(self, size):
+        self.buf = bytearray(size)
+        self.view = memoryview(self.buf)
+        self.have = 0
+        self.op = self.at = self.end = 0
+        # of a PUBLISH: topic is buf[at + 2 : topic_end], payload is buf[payload : end]
+        self.topic_end = self.payload = self.pid = 0
+
+    def room(self):
+        """Where to read more."""
+        return self.view[self.have :] if self.have else self.buf
+
+    def next(self):
+        """Find the next whole packet; False when there is none yet. Raises Lost when malformed."""
+        buf = self.buf
+        pos = self.end
+        have = self.have
+        p = pos + 1
+        n = shift = 0
+        while True:
+            if p >= have:
+                return self._wait(pos)
+            b = buf[p]
+            p += 1
+            n |= (b & 127) << shift
+            if not b & 128:
+                break
+            shift += 7
+            if shift > 21:
+                raise Lost("MALFORMED", "the server sent a length that MQTT does not allow")
+        if p - pos + n > len(buf):
+            raise Lost("TOO_BIG", "the server announced a packet of %d bytes" % n)
+        if p + n > have:
+            return self._wait(pos)
+        self.op = buf[pos]
+        self.at = p
+        self.end = p + n
+        return True
+
+    def _wait(self, pos):
+        """Move what is incomplete to the front, so that the rest of it can follow."""
+        if pos:
+            left = self.have - pos
+            if left:
+                self.buf[:left] = self.view[pos : self.have]
+            self.have = left
+            self.end = 0
+        return False
+
+    def publish(self):
+        """Take the packet as PUBLISH: sets topic_end, payload and pid (0 for QoS 0)."""
+        buf = self.buf
+        p = self.at
+        op = self.op
+        end = self.end
+        q = p + 2 + (buf[p] << 8 | buf[p + 1]) if end - p >= 2 else end + 1
+        self.topic_end = q
+        if op & 6:
+            if q + 2 > end or op & 4:  # QoS 2 was never asked for
+                raise Lost("MALFORMED", "the server sent a malformed PUBLISH")
+            self.pid = buf[q] << 8 | buf[q + 1]
+            q += 2
+        else:
+            self.pid = 0
+            if q > end:
+                raise Lost("MALFORMED", "the server sent a malformed PUBLISH")
+        self.payload = q
+
+
+def matches(pattern, topic):
+    """True when `topic` fits the filter `pattern` (4.7); both bytes-like."""
+    i = j = 0
+    n = len(pattern)
+    m = len(topic)
+    if m and topic[0] == 36 and n and (pattern[0] == 35 or pattern[0] == 43):
+        return False  # "$..." is never matched by a leading wildcard (4.7.2)
+    while i < n:
+        c = pattern[i]
+        if c == 35:  # "#": the rest
+            return True
+        if c == 43:  # "+": one level
+            while j < m and topic[j] != 47:
+                j += 1
+            i += 1
+        elif j < m and topic[j] == c:
+            i += 1
+            j += 1
+        else:
+            # "a/#" also fits "a"
+            return j == m and i + 2 == n and c == 47 and pattern[i + 1] == 35
+    return j == m

@@ -1,0 +1,50 @@
+"""Classes of failure and when to try again; pure. The schedules are DESIGN.md's, proven there."""
+
+from micropython import const
+
+NETWORK = const(0)
+UNTRUSTED = const(1)
+REFUSED = const(2)
+CLOSED = const(3)  # closed right after CONNECT, without an answer: network, but slower in the end
+
+_CAP_MS = const(300_000)
+_CLOSED_CAP_MS = const(900_000)
+_CLOSED_FROM = const(5)
+_HOUR_MS = const(3_600_000)
+
+
+class Retry:
+    """Waits in ms. `random` gives an int of 24 bits; it is asked once a wait."""
+
+    def __init__(self, random):
+        self._random = random
+        self._tries = [0, 0, 0]
+        self._closed = 0
+
+    def wait(self, kind):
+        """How long to wait before the next try after a failure of this kind, in ms."""
+        self._closed = self._closed + 1 if kind == CLOSED else 0
+        i = NETWORK if kind == CLOSED else kind
+        k = self._tries[i]
+        self._tries[i] = k + 1
+        if kind == REFUSED:  # 1, 2, 4, 8, 16, 24 h, times 0.8 to 1.2
+            return self._around(_HOUR_MS * min(24, 1 << min(k, 5)))
+        if kind == UNTRUSTED:  # 1, 2, 4 ... 60 min, times 0.8 to 1.2
+            return self._around(60_000 * min(60, 1 << min(k, 6)))
+        if k == 0:
+            return self._between(0, 2_000)
+        if k == 1:  # the spread that keeps a fleet from coming back as one
+            return self._between(0, 30_000)
+        cap = _CLOSED_CAP_MS if self._closed >= _CLOSED_FROM else _CAP_MS
+        return self._between(2_000, min(cap, 30_000 << min(k - 1, 5)))
+
+    def healthy(self):
+        """A subscription was granted, or a minute of health has passed: begin anew."""
+        self._tries[0] = self._tries[1] = self._tries[2] = 0
+        self._closed = 0
+
+    def _between(self, low, high):
+        return low + ((high - low) * self._random() >> 24)
+
+    def _around(self, middle):
+        return self._between(middle * 4 // 5, middle * 6 // 5)

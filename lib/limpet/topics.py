@@ -1,0 +1,122 @@
+"""The topics of one device, and which handler a message goes to."""
+
+import asyncio
+
+from .packets import matches
+
+_MAX_CACHED = 32
+
+
+def _generator():
+    yield
+
+
+_GENERATOR = type(_generator)
+_FUNCTION = type(lambda: None)
+
+
+def _is_plain(handler):
+    """True for a plain function, False for a coroutine, None when it cannot be told (a method)."""
+    code = getattr(handler, "__code__", None)
+    if hasattr(code, "co_flags"):  # CPython
+        return not code.co_flags & 0x80
+    if _GENERATOR is not _FUNCTION and type(handler) is _GENERATOR:
+        return False
+    return True if type(handler) is _FUNCTION else None
+
+
+class _Route:
+    def __init__(self, topic, handler, retained):
+        self.topic = topic
+        self.filter = None
+        self.wild = "+" in topic or "#" in topic
+        self.handler = handler
+        self.plain = _is_plain(handler)
+        self.retained = retained
+
+
+class Router:
+    """Topics below `limpet/<device>/` and the sketch's handlers for them."""
+
+    def __init__(self, log):
+        self._log = log
+        self._routes = []
+        self._cache = {}
+        self._device = ""
+
+    @property
+    def device(self):
+        """The device's name; known once the vault was read."""
+        return self._device
+
+    @device.setter
+    def device(self, name):
+        self._device = name
+        self._cache.clear()
+        self.state = ("limpet/%s/state" % name).encode()
+        self.kit_set = ("limpet/%s/kit/set" % name).encode()
+        self.kit_ack = ("limpet/%s/kit/ack" % name).encode()
+        for route in self._routes:
+            route.filter = self._absolute(route.topic, "cmd")
+
+    def _absolute(self, topic, branch):
+        if topic[0] == "/":
+            return topic[1:].encode()
+        return ("limpet/%s/%s/%s" % (self._device, branch, topic)).encode()
+
+    def add(self, topic, handler, retained):
+        """Register a handler; takes effect with the next subscription."""
+        route = _Route(topic, handler, retained)
+        if self._device:
+            route.filter = self._absolute(topic, "cmd")
+        self._routes.append(route)
+
+    def filters(self):
+        """All filters to subscribe to, each once."""
+        found = [self.kit_set]
+        for route in self._routes:
+            if route.filter not in found:
+                found.append(route.filter)
+        return found
+
+    def up(self, topic):
+        """The absolute topic (bytes) to publish to; kept, so that a publish allocates nothing."""
+        found = self._cache.get(topic)
+        if found is None:
+            if len(self._cache) >= _MAX_CACHED:
+                self._cache.clear()
+            found = self._cache[topic] = self._absolute(topic, "up")
+        return found
+
+    def deliver(self, in_, acknowledge):
+        """Hand a PUBLISH to its handler. True when it may be acknowledged now; a coroutine has
+        `acknowledge(pid)` called when it has ended."""
+        topic = in_.view[in_.at + 2 : in_.topic_end]
+        for route in self._routes:
+            if topic == route.filter or (route.wild and matches(route.filter, topic)):
+                if in_.op & 1 and not route.retained:
+                    return True  # an old command is no command
+                return self._call(route, topic, in_.view[in_.payload : in_.end], in_, acknowledge)
+        return True
+
+    def _call(self, route, topic, payload, in_, acknowledge):
+        if not route.plain:  # it may run later, when the buffer holds something else
+            topic = bytes(topic)
+            payload = bytes(payload)
+        try:
+            result = route.handler(topic, payload) if route.wild else route.handler(payload)
+        except Exception as e:
+            self._log("the handler of %s failed: %s" % (route.topic, repr(e)))
+            return True
+        if route.plain or not hasattr(result, "send"):
+            return True
+        asyncio.create_task(self._run(route, result, in_.pid, acknowledge))
+        return False
+
+    async def _run(self, route, coroutine, pid, acknowledge):
+        try:
+            await coroutine
+        except Exception as e:
+            self._log("the handler of %s failed: %s" % (route.topic, repr(e)))
+        if pid:
+            acknowledge(pid)

@@ -1,0 +1,1 @@
+"""The host side of Limpet: the `limpet` command."""

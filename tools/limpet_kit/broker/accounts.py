@@ -1,0 +1,238 @@
+"""Accounts of a broker and the two files in which Mosquitto and the embedded broker read them.
+
+`passwords` holds `NAME:$7$ROUNDS$SALT$HASH` lines (mosquitto_passwd's format: PBKDF2-HMAC-SHA512,
+12 bytes of salt, 64 bytes of hash, base64); `acl` holds `user NAME` and `topic ACCESS FILTER`
+lines, ACCESS being read, write or readwrite (mosquitto.conf(5), acl_file). Mosquitto quits on a
+file it does not understand, so everything is checked before a byte is written. What belongs on
+the wire: DESIGN.md, "Credentials on the wire" and "Topics".
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+import secrets
+import string
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import FAILED, REFUSED, KitError
+from ..secret import Secret
+from .files import write_private
+
+PASSWORDS = "passwords"
+ACL = "acl"
+ROUNDS = 101  # for random secrets; more rounds only help whoever wants to exhaust the broker
+KIT_PREFIX = "kit-"  # the kit's own accounts; a drawn account has no '-'
+PROBE_PREFIX = "probe-"
+
+_ALPHANUMERIC = string.digits + string.ascii_letters
+_NAME = re.compile(r"[!-9;-~]{1,64}\Z")  # printable ASCII without space and ':'
+_DEVICE = re.compile(r"[a-z0-9][a-z0-9-]{2,31}\Z")
+_RESERVED = ("time", "fleet", "kit")
+_VERIFIER = re.compile(r"\$7\$(\d{1,7})\$([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+)\Z")
+_ACCESS = ("read", "write", "readwrite")
+
+
+@dataclass(frozen=True)
+class Account:
+    """One login: its name, what its password is checked against, its `access filter` lines."""
+
+    name: str
+    verifier: str
+    acl: tuple[str, ...]
+
+
+def draw_account() -> str:
+    """A fresh account name: 23 characters of 0-9A-Za-z, the first a letter (protocols.md 1)."""
+    return secrets.choice(string.ascii_letters) + _random(22)
+
+
+def draw_password(profile: str) -> Secret:
+    """A fresh password: `binary` 32 bytes of 1..255, `text` 32 random bytes in base64url.
+
+    A NUL never occurs: Mosquitto compares only what comes before it.
+    """
+    if profile == "binary":
+        return Secret(bytes(1 + secrets.randbelow(255) for _ in range(32)))
+    if profile == "text":
+        return Secret(base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"="))
+    raise KitError(f"There is no credential profile {profile!r}; known are binary and text.")
+
+
+def verifier(password: Secret) -> str:
+    """What the broker keeps instead of `password`, freshly salted."""
+    if not password.reveal() or 0 in password.reveal():
+        raise KitError("A password must not be empty and must not contain a zero byte.", REFUSED)
+    salt = secrets.token_bytes(12)
+    parts = (_base64(salt), _base64(_hash(password.reveal(), salt, ROUNDS)))
+    return f"$7${ROUNDS}${parts[0]}${parts[1]}"
+
+
+def fits(password: bytes, against: str) -> bool:
+    """Whether `password` is the one that the verifier `against` was made from."""
+    rounds, salt, expected = _parse_verifier(against)
+    return hmac.compare_digest(_hash(password, salt, rounds), expected)
+
+
+def device_acl(device: str) -> tuple[str, ...]:
+    """What a device may do: its own branch only, each sub-branch by name."""
+    if not _DEVICE.match(device) or device in _RESERVED:
+        raise KitError(
+            f"{device!r} cannot name a device: 3 to 32 characters of a-z, 0-9 and '-', not "
+            f"beginning with '-', and none of {', '.join(_RESERVED)}."
+        )
+    return (
+        f"write limpet/{device}/state",
+        f"write limpet/{device}/up/+",
+        f"write limpet/+/from/{device}/+",
+        f"write limpet/{device}/kit/ack",
+        f"read limpet/{device}/cmd/+",
+        f"read limpet/{device}/from/+/+",
+        f"read limpet/{device}/kit/set",
+        "read limpet/time",
+    )
+
+
+def kit_acl() -> tuple[str, ...]:
+    """What the kit may do: everything below `limpet/`."""
+    return ("readwrite limpet/#",)
+
+
+def draw_probe() -> tuple[Account, Secret]:
+    """An account that may do nothing but log in, to ask a broker whether it took an export."""
+    password = draw_password("text")
+    name = PROBE_PREFIX + _random(23 - len(PROBE_PREFIX))
+    return Account(name, verifier(password), ()), password
+
+
+def write(folder: Path, accounts: Iterable[Account], force: bool = False) -> None:
+    """Replace both files of `folder` by these accounts.
+
+    Raises `KitError` and changes nothing when an account is not well-formed or occurs twice, or
+    (without `force`) when too many accounts would vanish at once: an empty or stale ledger must
+    not lock a fleet out. Two may always go, and beyond that 10 % of those that are in the file;
+    the kit's own and the probe accounts do not count.
+    """
+    listed = list(accounts)
+    for account in listed:
+        check(account)
+    names = {account.name for account in listed}
+    if len(names) != len(listed):
+        raise KitError("An account occurs twice in the export; nothing was written.", FAILED)
+    before = {name for name in read_passwords(folder) if _is_devices(name)}
+    lost, allowed = len(before - names), max(2, len(before) // 10)
+    if lost > allowed and not force:
+        raise KitError(
+            f"This export would drop {lost} of {len(before)} accounts from {folder}, more than "
+            f"the {allowed} that may go at once. Is it the right ledger? Nothing was written.",
+            REFUSED,
+        )
+    acl = "".join(
+        f"user {account.name}\n" + "".join(f"topic {line}\n" for line in account.acl) + "\n"
+        for account in listed
+    )
+    passwords = "".join(f"{account.name}:{account.verifier}\n" for account in listed)
+    # Passwords first: whoever is cut off here leaves new accounts without rights, never the
+    # other way round, and the next export completes it.
+    write_private(folder / PASSWORDS, passwords.encode("ascii"))
+    write_private(folder / ACL, acl.encode("ascii"))
+
+
+def check(account: Account) -> None:
+    """Raise `KitError` unless this account can be written without breaking the files."""
+    if not _NAME.match(account.name):
+        raise KitError("An account name must be printable ASCII without spaces and ':'.", FAILED)
+    _parse_verifier(account.verifier)
+    for line in account.acl:
+        access, _, topic_filter = line.partition(" ")
+        levels = topic_filter.split("/")
+        well_formed = (
+            access in _ACCESS
+            and topic_filter.isascii()
+            and topic_filter.isprintable()
+            and " " not in topic_filter
+            and all(levels)
+            and "#" not in levels[:-1]
+            and all(level in "+#" or not set(level) & set("+#") for level in levels)
+        )
+        if not well_formed:
+            raise KitError(f"The ACL line {line!r} of an account is not well-formed.", FAILED)
+
+
+def read_passwords(folder: Path) -> dict[str, str]:
+    """Account name to verifier, as the file says; empty when there is no file.
+
+    Raises `KitError` on a line that is not ours.
+    """
+    found = {}
+    for line in _lines(folder / PASSWORDS):
+        name, _, kept = line.partition(":")
+        _parse_verifier(kept)
+        found[name] = kept
+    return found
+
+
+def read_acl(folder: Path) -> dict[str, tuple[str, ...]]:
+    """Account name to its `access filter` lines, as the file says."""
+    found: dict[str, tuple[str, ...]] = {}
+    name = None
+    for line in _lines(folder / ACL):
+        word, _, rest = line.partition(" ")
+        if word == "user":
+            name = rest
+            found[name] = ()
+        elif word == "topic" and name is not None:
+            found[name] += (rest,)
+        else:
+            raise KitError(f"{folder / ACL} holds a line that the kit did not write.", FAILED)
+    return found
+
+
+def read(folder: Path) -> dict[str, Account]:
+    """All accounts of both files by name; who has no ACL may do nothing."""
+    acl: Mapping[str, tuple[str, ...]] = read_acl(folder)
+    kept = read_passwords(folder)
+    return {name: Account(name, kept[name], acl.get(name, ())) for name in kept}
+
+
+def _is_devices(name: str) -> bool:
+    return not name.startswith((KIT_PREFIX, PROBE_PREFIX))
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text("ascii")
+    except FileNotFoundError:
+        return []
+    except UnicodeDecodeError:
+        raise KitError(f"{path} was not written by the kit: it is not ASCII.", FAILED) from None
+    return [line for line in text.splitlines() if line]
+
+
+def _parse_verifier(text: str) -> tuple[int, bytes, bytes]:
+    match = _VERIFIER.match(text)
+    try:
+        if match:
+            salt, hashed = (base64.b64decode(match[i], validate=True) for i in (2, 3))
+            if salt and len(hashed) == 64 and int(match[1]) >= 1:
+                return int(match[1]), salt, hashed
+    except binascii.Error:
+        pass
+    raise KitError("A password verifier is not in Mosquitto's $7$ format.", FAILED)
+
+
+def _hash(password: bytes, salt: bytes, rounds: int) -> bytes:
+    return hashlib.pbkdf2_hmac("sha512", password, salt, rounds)
+
+
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode("ascii")
+
+
+def _random(length: int) -> str:
+    return "".join(secrets.choice(_ALPHANUMERIC) for _ in range(length))

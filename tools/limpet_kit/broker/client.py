@@ -1,0 +1,234 @@
+"""The kit as a client of its broker: over TLS that is verified, with the kit's own account.
+
+It connects to this machine's own address and checks the certificate for the first name that
+boards dial: so it works also where that name does not resolve, and says it when the certificate
+is not the one that boards would accept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+from ..errors import NO_BROKER, KitError
+from ..secret import Secret
+from . import connect
+from .files import try_lock
+from .settings import Settings
+
+TIMEOUT_S = 10.0
+KEPT = 10_000  # messages that nobody waited for
+
+
+class Context(ssl.SSLContext):
+    """Verifies against one anchor, and for one name whatever address was dialled."""
+
+    name: str
+
+    def wrap_socket(self, *args: Any, **options: Any) -> ssl.SSLSocket:
+        """As the base class, for our name."""
+        return super().wrap_socket(*args, **{**options, "server_hostname": self.name})
+
+
+def context(settings: Settings) -> Context:
+    """TLS 1.2 or later that accepts only this broker's certificate for its first name."""
+    made = Context(ssl.PROTOCOL_TLS_CLIENT)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    made.name = settings.names[0]
+    try:
+        made.load_verify_locations(settings.folder / "ca.crt")
+    except (OSError, ssl.SSLError):
+        raise KitError(f"{settings.folder / 'ca.crt'} is no certificate.", NO_BROKER) from None
+    return made
+
+
+def login(settings: Settings, account: str, password: Secret, timeout_s: float = 5.0) -> int:
+    """Try one login and leave; CONNACK's return code (0 accepted, 4 or 5 refused).
+
+    Raises `KitError` when there is no answer: nobody listens, or it is not this broker.
+    """
+    hello = connect.encode(connect.Connect(account, password, account, keepalive=10))
+    try:
+        with (
+            socket.create_connection((settings.address, settings.port), timeout_s) as raw,
+            context(settings).wrap_socket(raw) as link,
+        ):
+            link.sendall(hello)
+            answer = b""
+            while len(answer) < 4:
+                part = link.recv(4 - len(answer))
+                if not part:
+                    raise KitError(f"{_where(settings)} closed the link.", NO_BROKER)
+                answer += part
+            link.sendall(b"\xe0\x00")
+    except OSError as e:
+        raise _unreachable(settings, e) from None
+    if answer[:2] != b"\x20\x02":
+        raise KitError(f"{_where(settings)} does not speak MQTT.", NO_BROKER)
+    return answer[3]
+
+
+class KitClient:
+    """One session of the kit; use it as a context manager.
+
+    Connects on entry and again when the link breaks, and restores its subscriptions. Up to
+    `settings.KIT_SESSIONS` of these may be open at a time, in any number of processes.
+    """
+
+    def __init__(self, settings: Settings, timeout_s: float = TIMEOUT_S) -> None:
+        self._settings = settings
+        self._timeout_s = timeout_s
+        self._filters: dict[str, int] = {}
+        self._messages: queue.Queue[tuple[str, bytes]] = queue.Queue(KEPT)
+        self._unclaimed: list[tuple[str, bytes]] = []
+        self._answered = threading.Event()
+        self._refusal: str | None = None
+        self._granted: dict[int | None, list[Any]] = {}
+        self._subscribed = threading.Condition()
+        self._lock: int | None = None
+        self._mqtt: paho.Client
+
+    def __enter__(self) -> KitClient:
+        settings = self._settings
+        account = self._claim()
+        self._mqtt = paho.Client(CallbackAPIVersion.VERSION2, account, reconnect_on_failure=True)
+        self._mqtt.reconnect_delay_set(0.2, 5)
+        self._mqtt.on_connect = self._on_connect
+        self._mqtt.on_message = self._on_message
+        self._mqtt.on_subscribe = self._on_subscribe
+        try:
+            self._mqtt.username_pw_set(account, settings.kit_password().reveal().decode())
+            self._mqtt.tls_set_context(context(settings))
+            self._mqtt.connect(settings.address, settings.port, keepalive=30)
+            self._mqtt.loop_start()
+            if not self._answered.wait(self._timeout_s):
+                raise KitError(f"{_where(settings)} does not answer.", NO_BROKER)
+            if self._refusal:
+                raise KitError(
+                    f"{_where(settings)} refuses the kit's account ({self._refusal}). Was it "
+                    "started from this folder?",
+                    NO_BROKER,
+                )
+        except OSError as e:
+            self._leave()
+            raise _unreachable(settings, e) from None
+        except BaseException:
+            self._leave()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._leave()
+
+    def publish(self, topic: str, payload: bytes, qos: int = 1, retain: bool = False) -> None:
+        """Publish; with QoS 1 returns when the broker has acknowledged it, else `KitError`."""
+        info = self._mqtt.publish(topic, payload, qos, retain)
+        with contextlib.suppress(RuntimeError, ValueError):  # not connected, queue full
+            info.wait_for_publish(self._timeout_s)
+        if not info.is_published():
+            raise KitError(f"{_where(self._settings)} did not take a message.", NO_BROKER)
+
+    def subscribe(self, topic_filter: str, qos: int = 1) -> None:
+        """Subscribe, now and after every reconnect; returns when the broker has granted it."""
+        self._filters[topic_filter] = qos
+        _, number = self._mqtt.subscribe(topic_filter, qos)
+        with self._subscribed:
+            granted = self._subscribed.wait_for(
+                lambda: number in self._granted, timeout=self._timeout_s
+            )
+            codes = self._granted.pop(number, [])
+        if not granted or any(code.is_failure for code in codes):
+            raise KitError(f"{_where(self._settings)} grants no subscription.", NO_BROKER)
+
+    def wait(
+        self, predicate: Callable[[str, bytes], bool], timeout_s: float
+    ) -> tuple[str, bytes] | None:
+        """The oldest message not yet handed out for which `predicate(topic, payload)` holds.
+
+        Waits for it up to `timeout_s`, then None. The others stay for later calls.
+        """
+        for index, message in enumerate(self._unclaimed):
+            if predicate(*message):
+                return self._unclaimed.pop(index)
+        end = time.monotonic() + timeout_s
+        while True:
+            try:
+                message = self._messages.get(timeout=max(0.0, end - time.monotonic()))
+            except queue.Empty:
+                return None
+            if predicate(*message):
+                return message
+            self._unclaimed.append(message)
+            del self._unclaimed[:-KEPT]
+
+    def _claim(self) -> str:
+        """One of the kit's accounts that no other session uses."""
+        for account in self._settings.kit_accounts:
+            number = account.rpartition("-")[2]
+            self._lock = try_lock(self._settings.folder / f".kit-{number}.lock")
+            if self._lock is not None:
+                return account
+        raise KitError(
+            f"{len(self._settings.kit_accounts)} sessions of the kit are open at "
+            f"{self._settings.folder}; close one.",
+            NO_BROKER,
+        )
+
+    def _leave(self) -> None:
+        self._mqtt.disconnect()
+        self._mqtt.loop_stop()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _on_connect(self, client: Any, data: Any, flags: Any, code: Any, properties: Any) -> None:
+        self._refusal = str(code) if code.is_failure else None
+        if not code.is_failure and self._filters:
+            client.subscribe(list(self._filters.items()))
+        self._answered.set()
+
+    def _on_message(self, client: Any, data: Any, message: paho.MQTTMessage) -> None:
+        if self._messages.full():
+            self._messages.get_nowait()
+        self._messages.put((message.topic, bytes(message.payload)))
+
+    def _on_subscribe(
+        self, client: Any, data: Any, number: int, codes: list[Any], properties: Any
+    ) -> None:
+        with self._subscribed:
+            self._granted[number] = codes
+            self._subscribed.notify_all()
+
+
+def _where(settings: Settings) -> str:
+    return f"The broker at {settings.address} port {settings.port}"
+
+
+def _unreachable(settings: Settings, error: OSError) -> KitError:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        words = f"is not the one of {settings.folder}: {error.verify_message}"
+    elif isinstance(error, ssl.SSLError):
+        words = "fails in the TLS handshake; is it another program?"
+    elif isinstance(error, ConnectionRefusedError):
+        words = f"does not run. Start it with: limpet broker run {settings.folder}"
+    elif isinstance(error, TimeoutError):
+        words = "does not answer in time"
+    else:
+        words = f"cannot be reached: {error.strerror or error}"
+    return KitError(f"{_where(settings)} {words}".rstrip(".") + ".", NO_BROKER)

@@ -1,0 +1,249 @@
+"""Start, stop and feed the broker of a folder, whichever program it is.
+
+The broker's process holds a lock on `broker.pid` from before its start to its end, however it
+ends: the descriptor is handed down to it. So "is it running" is a question to the kernel, and a
+number left behind by a broker that was killed is never taken for a living one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+
+from ..console import printable
+from ..errors import NO_BROKER, KitError
+from ..secret import Secret
+from . import accounts, client, connect, embedded, mosquitto
+from .accounts import Account
+from .files import locked, try_lock
+from .settings import Settings, kit_logins
+
+LOG = "broker.log"
+PID = "broker.pid"
+SYNC = ".sync.lock"
+TAKEN_S = 10.0  # for a running broker to take an export
+STOP_S = 5.0
+
+_PREPARE: dict[str, Callable[[Settings], list[str]]] = {
+    "mosquitto": mosquitto.prepare,
+    "embedded": embedded.prepare,
+}
+
+
+def open_broker(settings: Settings) -> Broker:
+    """The broker of a folder, running or not."""
+    return Broker(settings)
+
+
+class Broker:
+    """The process behind one folder; it outlives this object unless `stop` or `kill` is called."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def start(self, wait_s: float = 10.0, log: bool = True) -> None:
+        """Start it, and return when it accepts the kit's login.
+
+        With `log` its output goes to `broker.log` in the folder, otherwise to our stderr.
+        Raises `KitError` (NO_BROKER) when it runs already, its port is taken, the program is
+        missing or too old, or it does not come up within `wait_s` seconds.
+        """
+        with locked(self.settings.folder / SYNC):  # before it is up, SIGHUP would end it
+            lock = self._claim()
+            try:
+                command = _PREPARE[self.settings.kind](self.settings)
+                check_port(self.settings)
+                self._child = self._spawn(command, lock, log)
+                os.write(lock, b"%d\n" % self._child.pid)
+            finally:
+                os.close(lock)  # the child has it now
+            try:
+                self._wait_until_up(self._child, wait_s)
+            except BaseException:
+                self.kill()
+                raise
+
+    def wait(self) -> int:
+        """Wait for the end of a broker that this object started; its exit code."""
+        assert self._child is not None, "start() comes first"
+        return self._child.wait()
+
+    def running(self) -> bool:
+        """Whether the broker of this folder runs, whoever started it."""
+        self._reap()
+        try:
+            lock = try_lock(self.settings.folder / PID, shared=True)
+        except FileNotFoundError:
+            return False
+        if lock is not None:
+            os.close(lock)
+        return lock is None
+
+    def pid(self) -> int | None:
+        """Process id of the running broker, None when it does not run."""
+        for _ in range(50):
+            if not self.running():
+                return None
+            number = (self.settings.folder / PID).read_bytes().strip()
+            if number:
+                return int(number)
+            time.sleep(0.02)  # it is being started this moment
+        return None
+
+    def signal(self, number: int) -> bool:
+        """Send the running broker a signal; False when it does not run."""
+        pid = self.pid()
+        if pid is None:
+            return False
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def reload(self) -> bool:
+        """Have a running broker read its accounts again; False when none runs."""
+        return self.signal(signal.SIGHUP)
+
+    def stop(self) -> None:
+        """End it in good order; after five seconds by force. Nothing to do when it is not up."""
+        if self.signal(signal.SIGTERM) and not self._gone(STOP_S):
+            self.kill()
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self.signal(signal.SIGKILL)
+        self._gone(STOP_S)
+
+    def _gone(self, within_s: float) -> bool:
+        end = time.monotonic() + within_s
+        while self.running():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.01)
+        return True
+
+    def _reap(self) -> None:
+        if self._child is not None:
+            self._child.poll()
+
+    def _claim(self) -> int:
+        """The lock of the running broker, for the one that we are about to start."""
+        folder = self.settings.folder
+        for _ in range(20):
+            lock = try_lock(folder / PID)
+            if lock is not None:
+                os.ftruncate(lock, 0)
+                return lock
+            time.sleep(0.01)  # perhaps somebody only asked whether it runs
+        raise KitError(f"The broker of {folder} runs already.", NO_BROKER)
+
+    def _spawn(self, command: list[str], lock: int, log: bool) -> subprocess.Popen[bytes]:
+        folder, output = self.settings.folder, None
+        if log:
+            output = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(lock,),
+                start_new_session=True,  # Ctrl-C is for us; we tell it what to do
+                cwd=folder,
+            )
+        finally:
+            if output is not None:
+                os.close(output)
+
+    def _wait_until_up(self, child: subprocess.Popen[bytes], wait_s: float) -> None:
+        settings = self.settings
+        kit, end = settings.kit_accounts[-1], time.monotonic() + wait_s
+        while True:
+            try:
+                if client.login(settings, kit, settings.kit_password(), 2.0) == connect.ACCEPTED:
+                    return
+                words = "it refuses the kit's own account"
+            except KitError as e:
+                words = str(e)
+            if child.poll() is not None:
+                words = f"it ended with code {child.returncode}"
+                break
+            if time.monotonic() > end:
+                break
+            time.sleep(0.03)
+        raise KitError(
+            f"The broker of {settings.folder} did not come up: {words}. {_last_words(settings)}",
+            NO_BROKER,
+        )
+
+
+def sync(settings: Settings, devices: Iterable[Account], force: bool = False) -> bool:
+    """Make these the accounts of the broker, besides the kit's own; one export at a time.
+
+    True when a running broker was seen to have taken them: an account drawn for this export can
+    log in. False when no broker runs; the files are in place for its start. Raises `KitError`
+    when the export is refused (`accounts.write`) or a running broker does not take it.
+    """
+    with locked(settings.folder / SYNC):
+        before = accounts.read_passwords(settings.folder)
+        kit = kit_logins(settings, settings.kit_password(), before)
+        probe, password = accounts.draw_probe()
+        accounts.write(settings.folder, [*kit, *devices, probe], force=force)
+        return _taken(settings, probe.name, password)
+
+
+def _taken(settings: Settings, account: str, password: Secret) -> bool:
+    """Have the broker read its files until the probe account gets in; False when none runs."""
+    broker = Broker(settings)
+    end = time.monotonic() + TAKEN_S
+    pause = 0.005
+    while broker.reload():
+        # A signal that came while it was starting may have been lost, so it is sent again.
+        again = min(end, time.monotonic() + 2.0)
+        while time.monotonic() < again:
+            try:
+                if client.login(settings, account, password) == connect.ACCEPTED:
+                    return True
+                words = "it refuses an account of this export."
+            except KitError as e:
+                words = str(e)
+            time.sleep(pause)
+            pause = min(pause * 2, 0.2)
+        if time.monotonic() >= end:
+            raise KitError(f"The broker did not take the new accounts: {words}", NO_BROKER)
+    return False
+
+
+def check_port(settings: Settings) -> None:
+    """`KitError` when the broker could not listen where it should."""
+    family = socket.AF_INET6 if ":" in settings.listen else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.listen, settings.port))
+            probe.listen()
+        except OSError as e:
+            words = {
+                "EADDRINUSE": "is taken by another program. Stop that, or choose another port "
+                "(limpet broker init ... --port N)",
+                "EACCES": "is not allowed for this user. Choose one from 1024 on",
+                "EADDRNOTAVAIL": f"cannot be opened: {settings.listen} is no address of this "
+                "machine any more",
+            }.get(errno.errorcode.get(e.errno or 0, ""), f"cannot be opened: {e.strerror}")
+            raise KitError(f"Port {settings.port} {words}.", NO_BROKER) from None
+
+
+def _last_words(settings: Settings) -> str:
+    """What the broker said last, to be read beside an error."""
+    try:
+        lines = (settings.folder / LOG).read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    return f"It said: {printable(lines[-1])}" if lines else ""

@@ -1,0 +1,225 @@
+"""One broker is one folder; `broker.toml` in it says how it runs.
+
+broker.toml     this file's settings          ca.crt ca.key server.crt server.key
+passwords acl   accounts, written by the kit  kit.password
+broker.log broker.pid mosquitto.conf mosquitto.db    made while it runs
+"""
+
+from __future__ import annotations
+
+import importlib
+import ipaddress
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import ca
+from ..errors import NO_BROKER, KitError
+from ..secret import Secret
+from . import accounts, mosquitto
+from .accounts import Account
+from .files import sync_folder, write_private
+
+toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+
+PORT = 8883
+# Kind of broker: the credential profiles that it can take, the best one first.
+KINDS = {"mosquitto": ("binary", "text"), "embedded": ("text",)}
+LOOPBACK = ("localhost", "127.0.0.1")
+KIT_SESSIONS = 8  # an account is also the client id, so each session of the kit needs its own
+_FILE = "broker.toml"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a broker runs: its folder, the names boards dial, where it listens, which program.
+
+    `kind` is `mosquitto` or `embedded`, `profile` what passwords it takes (`binary`, `text`),
+    `kit` the stem of the kit's account names.
+    """
+
+    folder: Path
+    names: tuple[str, ...]
+    port: int
+    kind: str
+    profile: str
+    listen: str
+    kit: str
+
+    @property
+    def address(self) -> str:
+        """Where a program on this machine reaches it."""
+        listens_everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+        return listens_everywhere.get(self.listen, self.listen)
+
+    @property
+    def server(self) -> str:
+        """`host:port` under its first name, as it goes into a board."""
+        host = f"[{self.names[0]}]" if ":" in self.names[0] else self.names[0]
+        return f"{host}:{self.port}"
+
+    @property
+    def kit_accounts(self) -> tuple[str, ...]:
+        """The kit's account names, one for each session that the kit may have at a time."""
+        return tuple(f"{self.kit}-{number}" for number in range(1, KIT_SESSIONS + 1))
+
+    @property
+    def kit_password_file(self) -> Path:
+        """Where the password of the kit's accounts lies, mode 0600."""
+        return self.folder / "kit.password"
+
+    def kit_password(self) -> Secret:
+        """The password of the kit's accounts; `KitError` when it is missing."""
+        try:
+            return Secret(self.kit_password_file.read_bytes().strip())
+        except OSError as e:
+            raise broken(self.kit_password_file, e.strerror or "not readable") from None
+
+
+def load(folder: Path) -> Settings:
+    """The settings of the broker in `folder`; `KitError` (NO_BROKER) when missing or broken."""
+    folder = Path(folder).expanduser().absolute()
+    path = folder / _FILE
+    try:
+        text = path.read_text("utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        raise KitError(
+            f"There is no broker in {folder}. Make one with: limpet broker init {folder}",
+            NO_BROKER,
+        ) from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise broken(path, getattr(e, "strerror", None) or "not UTF-8 text") from None
+    try:
+        values = toml.loads(text)
+    except toml.TOMLDecodeError as e:
+        raise broken(path, str(e)) from None
+    return _checked(folder, path, values)
+
+
+def create(
+    folder: Path,
+    names: list[str],
+    port: int = PORT,
+    kind: str = "auto",
+    listen: str | None = None,
+    rsa: bool = False,
+    demo: bool = False,
+) -> Settings:
+    """Make the folder of a new broker: settings, CA, server certificate, the kit's accounts.
+
+    `kind` `auto` is Mosquitto where it is installed, otherwise the embedded broker. `localhost`
+    and 127.0.0.1 are always in the certificate, behind `names`, so that simulated boards on this
+    machine work too. `listen` is every address, unless `names` are loopback names only. All or
+    nothing: the folder appears complete, and an existing one is left alone.
+    """
+    folder = Path(folder).expanduser().absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise KitError(
+            f"{folder} is there already and not empty; nothing was overwritten. "
+            "Choose another folder, or move the old one away first.",
+            NO_BROKER,
+        )
+    if kind == "auto":
+        kind = "mosquitto" if mosquitto.find() else "embedded"
+    if kind == "mosquitto":
+        mosquitto.require()
+    for name in names:
+        ca.general_name(name)
+    if listen is None:
+        listen = "127.0.0.1" if all(name in LOOPBACK for name in names) else "0.0.0.0"
+    values: dict[str, Any] = {
+        "format": 1,
+        "kind": kind,
+        "profile": KINDS[kind][0] if kind in KINDS else "",
+        "names": list(dict.fromkeys([*names, *LOOPBACK])),
+        "listen": listen,
+        "port": port,
+        "kit": accounts.KIT_PREFIX + accounts.draw_account()[:16],
+    }
+    settings = _checked(folder, Path(_FILE), values)
+
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        ca.make(building, list(settings.names), rsa=rsa, demo=demo)
+        password = accounts.draw_password("text")
+        write_private(building / settings.kit_password_file.name, password.reveal() + b"\n")
+        accounts.write(building, kit_logins(settings, password, {}))
+        # JSON's strings, numbers and lists of them are TOML as well.
+        lines = [f"{key} = {json.dumps(value)}\n" for key, value in values.items()]
+        head = "# Written by `limpet broker init`.\n"
+        write_private(building / _FILE, (head + "".join(lines)).encode())
+        os.replace(building, folder)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    sync_folder(folder.parent)
+    return settings
+
+
+def kit_logins(settings: Settings, password: Secret, before: dict[str, str]) -> list[Account]:
+    """The kit's accounts. Verifiers of the export `before` stay while they fit: a changed line
+    would end the kit's own sessions."""
+    logins = []
+    for name in settings.kit_accounts:
+        kept = before.get(name)
+        if kept is None or not accounts.fits(password.reveal(), kept):
+            kept = accounts.verifier(password)
+        logins.append(Account(name, kept, accounts.kit_acl()))
+    return logins
+
+
+def broken(path: Path, why: str) -> KitError:
+    """The error for a broker folder that cannot be used."""
+    return KitError(f"The broker's {path} cannot be used: {why}.", NO_BROKER)
+
+
+def _checked(folder: Path, path: Path, values: dict[str, Any]) -> Settings:
+    wanted: dict[str, tuple[str, Callable[[Any], bool]]] = {
+        "format": ("1; a newer kit wrote it", lambda v: v == 1),
+        "kind": (f"one of {', '.join(KINDS)}", lambda v: isinstance(v, str) and v in KINDS),
+        "profile": ("one that this kind can take", lambda v: v in KINDS[values["kind"]]),
+        "names": ("a list of host names and addresses", _is_names),
+        "listen": ("an IP address of this machine", _is_address),
+        "port": ("a number from 1 to 65535", lambda v: type(v) is int and 0 < v < 65536),
+        "kit": ("an account name", lambda v: isinstance(v, str) and v.isascii() and ":" not in v),
+    }
+    unknown = set(values) - set(wanted)
+    if unknown:
+        raise broken(path, f"it has the unknown setting {sorted(unknown)[0]!r}")
+    for key, (words, is_right) in wanted.items():
+        if key not in values:
+            raise broken(path, f"the setting {key!r} is missing")
+        if not is_right(values[key]):
+            raise broken(path, f"{key} must be {words}, not {values[key]!r}")
+    return Settings(
+        folder,
+        tuple(values["names"]),
+        values["port"],
+        values["kind"],
+        values["profile"],
+        values["listen"],
+        values["kit"],
+    )
+
+
+def _is_names(value: object) -> bool:
+    if not isinstance(value, list) or not value:
+        return False
+    try:
+        return all(isinstance(name, str) and ca.general_name(name) for name in value)
+    except KitError:
+        return False
+
+
+def _is_address(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(ipaddress.ip_address(value))
+    except ValueError:
+        return False

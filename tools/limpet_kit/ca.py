@@ -1,0 +1,185 @@
+"""The private certificate authority of one broker: its anchor and its server certificate.
+
+Devices carry the CA's certificate as their anchor and check the server against it, so a server
+certificate can be renewed without touching a device. What is in the certificates follows from
+what MicroPython's TLS does (measured): it falls back to the common name when there is no
+subjectAltName, so names are in the subjectAltName and the common name is no host name; a
+*critical* name constraint breaks its handshake, so there is none.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import secrets
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from .broker.files import write_private
+from .errors import FAILED, USAGE, KitError
+
+DEMO = "LIMPET DEMO"  # in the CA's common name: never to be trusted by a real board
+FILES = ("ca.key", "ca.crt", "server.key", "server.crt")
+SKEW = timedelta(hours=1)  # a board's clock may be a little behind this machine's
+
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)\Z")
+_Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+def make(
+    folder: Path,
+    names: list[str],
+    rsa: bool = False,
+    days_ca: int = 3650,
+    days_server: int = 825,
+    demo: bool = False,
+) -> None:
+    """Make a CA and a server certificate for `names` (host names and IP addresses) in `folder`.
+
+    Writes `ca.crt`, `ca.key`, `server.crt`, `server.key` as PEM, mode 0600. EC P-256, or RSA-2048,
+    which an RP2040 verifies in half the time. `demo` makes both valid for one day and says so in
+    the CA's name. The server certificate never outlives the CA.
+    Raises `KitError` when one of the files exists or a name cannot stand in a certificate.
+    """
+    there = [name for name in FILES if (folder / name).exists()]
+    if there:
+        raise KitError(
+            f"{folder} already holds {', '.join(there)}; nothing was overwritten. "
+            "Choose another folder, or move the old files away first."
+        )
+    general_names = [general_name(name) for name in names]
+    if not general_names:
+        raise KitError("A server certificate needs at least one name or address.", USAGE)
+    now = datetime.now(timezone.utc).replace(microsecond=0)
+    ca_end = now + timedelta(days=1 if demo else days_ca)
+    server_end = min(now + timedelta(days=1 if demo else days_server), ca_end)
+
+    ca_key, server_key = _key(rsa), _key(rsa)
+    title = f"{DEMO if demo else 'Limpet CA'} {now:%Y-%m-%d} {secrets.token_hex(4)}"
+    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, title)])
+    server_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Limpet broker")])
+    ca_id = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
+    ca = (
+        _builder(ca_name, ca_name, ca_key, now - SKEW, ca_end)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(ca_id, critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    server = (
+        _builder(server_name, ca_name, server_key, now - SKEW, server_end)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(general_names), critical=False)
+        .add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(server_key.public_key()), critical=False
+        )
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_id), critical=False
+        )
+        .sign(ca_key, hashes.SHA256())
+    )
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    contents = (_pem(ca_key), _certificate_pem(ca), _pem(server_key), _certificate_pem(server))
+    for file, content in zip(FILES, contents, strict=True):
+        write_private(folder / file, content)
+
+
+def general_name(name: str) -> x509.GeneralName:
+    """A host name or IP address as it stands in a subjectAltName; `KitError` when it cannot."""
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        pass
+    labels = name.split(".")
+    fits = len(name) <= 253 and all(_LABEL.match(label) for label in labels)
+    if not fits or labels[-1].isdigit():
+        raise KitError(
+            f"{name!r} is neither a host name (letters, digits, '-' and '.') nor an IP address; "
+            "give it as boards will dial it, without port, scheme or wildcard.",
+            USAGE,
+        )
+    return x509.DNSName(name.lower())
+
+
+def anchor_der(folder: Path) -> bytes:
+    """The CA certificate in DER: MicroPython's TLS takes no PEM."""
+    return _load(folder / "ca.crt").public_bytes(serialization.Encoding.DER)
+
+
+def subject_cn(der: bytes) -> str:
+    """The common name of a certificate's subject, empty when there is none."""
+    found = x509.load_der_x509_certificate(der).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(found[0].value) if found else ""
+
+
+def is_demo(der: bytes) -> bool:
+    """True for the CA of a demo, which no real board may be given."""
+    return DEMO in subject_cn(der)
+
+
+def days_left(folder: Path, file: str = "server.crt") -> float:
+    """Days until that certificate ends; negative when it has ended."""
+    left = _load(folder / file).not_valid_after_utc - datetime.now(timezone.utc)
+    return left / timedelta(days=1)
+
+
+def _key(use_rsa: bool) -> _Key:
+    if use_rsa:
+        return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: _Key, begin: datetime, end: datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begin)
+        .not_valid_after(end)
+    )
+
+
+def _usage(signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _pem(key: _Key) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+def _certificate_pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _load(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except FileNotFoundError:
+        raise KitError(f"The certificate {path} is missing.", FAILED) from None
+    except ValueError:
+        raise KitError(f"{path} is not a certificate in PEM.", FAILED) from None

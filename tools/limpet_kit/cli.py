@@ -1,0 +1,55 @@
+"""The `limpet` command: finds the verb, runs it, turns errors into a sentence and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from . import errors
+
+# verb: module in limpet_kit.commands, with HELP, arguments(parser) and run(args) -> exit code
+COMMANDS = ("broker",)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    codes = "\n".join(f"  {code:3}  {words}" for code, words in errors.MEANINGS.items())
+    top = argparse.ArgumentParser(
+        prog="limpet",
+        description="Give a MicroPython board its own credential and get it online, verified.",
+        epilog=f"exit codes:\n{codes}\n\nstart with:  limpet up sim",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = top.add_subparsers(dest="verb", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        module = importlib.import_module(f".commands.{name}", __package__)
+        sub = verbs.add_parser(
+            name,
+            help=module.HELP,
+            description=module.HELP,
+            epilog=getattr(module, "EPILOG", None),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.arguments(sub)
+        sub.set_defaults(run=module.run)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    os.umask(0o077)  # whatever the kit writes is its owner's alone
+    args = parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except errors.KitError as e:
+        print(f"limpet {args.verb}: {e}", file=sys.stderr)
+        return e.code
+    except KeyboardInterrupt:
+        print(f"limpet {args.verb}: interrupted", file=sys.stderr)
+        return errors.INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return errors.OK

@@ -1,0 +1,247 @@
+"""`limpet broker`: make a broker's folder, run the broker, look whether it is well."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import socket
+import sys
+from pathlib import Path
+from types import FrameType
+
+from .. import ca, paths
+from ..broker import client, mosquitto, server, settings
+from ..broker.connect import ACCEPTED
+from ..console import Console
+from ..errors import NO_BROKER, OK, USAGE, KitError
+
+HELP = "make and run the broker that boards log in to"
+EPILOG = "example:  limpet broker init --host broker.local 192.168.1.20 && limpet broker run"
+SOON_DAYS = 30
+_FOLDER = "the broker's folder (default: broker in the kit's own folder)"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The sub-commands."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    def action(name: str, words: str, example: str) -> argparse.ArgumentParser:
+        sub = actions.add_parser(
+            name,
+            help=words,
+            description=words,
+            epilog=f"example:  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.add_argument("folder", metavar="DIR", nargs="?", type=Path, help=_FOLDER)
+        return sub
+
+    init = action(
+        "init",
+        "make a broker: CA, server certificate, settings",
+        "limpet broker init ~/broker --host broker.local 192.168.1.20",
+    )
+    init.add_argument(
+        "--host",
+        metavar="NAME",
+        nargs="+",
+        action="extend",
+        help="names and addresses that boards will dial, the first is written into them",
+    )
+    init.add_argument("--port", type=_port, default=settings.PORT, help="(default: %(default)s)")
+    init.add_argument("--rsa", action="store_true", help="RSA keys: faster for an RP2040 to check")
+    init.add_argument("--embedded", action="store_true", help="do not use Mosquitto")
+    init.add_argument("--loopback", action="store_true", help="for programs on this machine only")
+    init.add_argument("--yes", action="store_true", help="take the addresses found, do not ask")
+    action("run", "run the broker until Ctrl-C", "limpet broker run ~/broker")
+    check = action("check", "is it running and well?", "limpet broker check ~/broker --json")
+    check.add_argument("--json", action="store_true", help="print one JSON object")
+    action("stop", "end a broker that runs in the background", "limpet broker stop ~/broker")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do it; returns the exit code."""
+    folder = args.folder or paths.home() / "broker"
+    if args.action == "init":
+        return init(folder, args)
+    chosen = settings.load(folder)
+    if args.action == "run":
+        return foreground(chosen)
+    if args.action == "check":
+        return check(chosen, Console(args.json))
+    broker = server.open_broker(chosen)
+    Console().line("stopped" if broker.running() else "it was not running")
+    broker.stop()
+    return OK
+
+
+def init(folder: Path, args: argparse.Namespace) -> int:
+    """Make the folder and say what comes next."""
+    console = Console()
+    names = args.host or _choose_names(console, args.loopback, args.yes)
+    made = settings.create(
+        folder,
+        names,
+        args.port,
+        "embedded" if args.embedded else "auto",
+        "127.0.0.1" if args.loopback else None,
+        args.rsa,
+    )
+    console.line(f"Made a broker in {made.folder}.")
+    console.line(f"  runs on     {describe(made)}")
+    console.line(f"  boards dial {made.server}  (also valid: {', '.join(made.names[1:])})")
+    console.line(f"  certificate for {ca.days_left(made.folder):.0f} days, its CA for longer")
+    if made.listen == "127.0.0.1":
+        console.line("  only programs on this machine reach it: simulated boards, no real ones")
+    else:
+        console.line(
+            f"  firewall    let TCP port {made.port} in from the boards' network, for instance: "
+            f"sudo ufw allow {made.port}/tcp"
+        )
+        console.line(
+            "  addresses   boards refuse a server whose name or address is not in its "
+            "certificate. Give this machine a fixed address in your router (DHCP reservation), "
+            "or have boards dial a name that stays."
+        )
+    console.line(f"Next: limpet broker run {made.folder}")
+    return OK
+
+
+def describe(chosen: settings.Settings) -> str:
+    """The program and what its passwords are like, in words."""
+    if chosen.kind == "embedded":
+        return "the embedded broker (amqtt), profile text: 43-character passwords, few boards"
+    number = ".".join(map(str, mosquitto.version(mosquitto.require())))
+    return f"Mosquitto {number}, profile {chosen.profile}: unguessable passwords of any bytes"
+
+
+def foreground(chosen: settings.Settings) -> int:
+    """Run until Ctrl-C or SIGTERM; SIGHUP reads the accounts again."""
+    broker = server.open_broker(chosen)
+    wanted: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        hang_up = number == signal.SIGHUP and sys.stdin is not None and sys.stdin.isatty()
+        if number == signal.SIGHUP and not hang_up:
+            broker.reload()
+            return
+        wanted.append(number)
+        broker.signal(signal.SIGTERM if len(wanted) == 1 else signal.SIGKILL)
+
+    caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number in caught:
+        signal.signal(number, interrupt)
+    broker.start(log=False)
+    for number in caught:
+        signal.signal(number, forward)
+    Console().line(f"{chosen.server} is up: {describe(chosen)}. Ctrl-C stops it.")
+    code = broker.wait()
+    if not wanted:
+        raise KitError(f"The broker ended by itself, with code {code}.", NO_BROKER)
+    return OK
+
+
+def check(chosen: settings.Settings, console: Console) -> int:
+    """Say how the broker is."""
+    running, why = server.open_broker(chosen).running(), ""
+    accepted = False
+    try:
+        if running:
+            kit = chosen.kit_accounts[-1]
+            accepted = client.login(chosen, kit, chosen.kit_password()) == ACCEPTED
+            why = "" if accepted else "it refuses the kit's account"
+    except KitError as e:
+        why = str(e)
+    left = ca.days_left(chosen.folder)
+    fine = running and accepted and left > 0
+    console.line(f"{chosen.server}: {'running' if running else 'not running'}, {chosen.kind}")
+    console.line(f"login of the kit: {'accepted' if accepted else why or 'not tried'}")
+    console.line(f"certificate: {left:.0f} days left")
+    if not running:
+        console.warn(f"Start it with: limpet broker run {chosen.folder}")
+    if left < SOON_DAYS:
+        console.warn(f"The server certificate in {chosen.folder} ends soon or has ended.")
+    console.result(
+        {
+            "ok": fine,
+            "folder": str(chosen.folder),
+            "server": chosen.server,
+            "kind": chosen.kind,
+            "profile": chosen.profile,
+            "running": running,
+            "login": accepted,
+            "days_left": round(left, 1),
+        }
+    )
+    return OK if fine else NO_BROKER
+
+
+def _choose_names(console: Console, loopback: bool, yes: bool) -> list[str]:
+    """The names boards will dial: asked for on a terminal, with what this machine has on offer."""
+    if loopback:
+        return list(settings.LOOPBACK)
+    found = addresses()
+    if yes and found:
+        return found
+    if not sys.stdin.isatty():
+        raise KitError(
+            "Which address will boards dial? Say it with --host NAME..., or --loopback for "
+            "simulated boards on this machine only.",
+            USAGE,
+        )
+    console.line("Which names or addresses will boards dial? The first is written into them.")
+    for number, name in enumerate(found, 1):
+        console.line(f"  {number}  {name}")
+    console.line("  0  this machine only (simulated boards)")
+    while True:
+        try:
+            answer = input("numbers or names, separated by spaces: ").replace(",", " ").split()
+            if answer == ["0"]:
+                return list(settings.LOOPBACK)
+            names = [found[int(word) - 1] if word in _numbers(found) else word for word in answer]
+            for name in names:
+                ca.general_name(name)
+        except EOFError:
+            raise KitError("No address was chosen; nothing was made.", USAGE) from None
+        except KitError as e:
+            console.line(str(e))
+            continue
+        if names:
+            return names
+
+
+def addresses() -> list[str]:
+    """This machine's address in its network, `name.local`, and its full name, as far as known."""
+    found = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # reserved (RFC 5737); UDP: nothing is sent
+            found.append(str(probe.getsockname()[0]))
+        except OSError:
+            pass
+    name = socket.gethostname()
+    found += [name.split(".")[0] + ".local", *([name] if "." in name else [])]
+    return [
+        n for n in dict.fromkeys(found) if _fits(n) and not n.startswith(("127.", "localhost"))
+    ]
+
+
+def _fits(name: str) -> bool:
+    try:
+        return bool(ca.general_name(name))
+    except KitError:
+        return False
+
+
+def _numbers(found: list[str]) -> set[str]:
+    return {str(number) for number in range(1, len(found) + 1)}
+
+
+def _port(text: str) -> int:
+    number = int(text) if text.isdigit() else 0
+    if not 0 < number < 65536:
+        raise argparse.ArgumentTypeError("a number from 1 to 65535")
+    return number

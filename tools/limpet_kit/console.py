@@ -1,0 +1,59 @@
+"""What a person sees: plain lines, a progress bar on a terminal, one JSON object when asked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+
+class Advance(Protocol):
+    """Report that `done` of `total` units are done."""
+
+    def __call__(self, done: int, total: int) -> None: ...
+
+
+def printable(text: str, limit: int = 200) -> str:
+    """Text that a board or a server sent, safe for a terminal: no control characters, bounded."""
+    clean = "".join(c if c.isprintable() else "?" for c in text)
+    return clean if len(clean) <= limit else clean[: limit - 3] + "..."
+
+
+class Console:
+    """Lines for people; with `as_json` they go to stderr and stdout gets one object at the end."""
+
+    def __init__(self, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self._rich = RichConsole(
+            stderr=as_json, highlight=False, markup=False, emoji=False, soft_wrap=True
+        )
+
+    def line(self, text: str) -> None:
+        """One line of progress or result."""
+        self._rich.print(text)
+
+    def warn(self, text: str) -> None:
+        """Something that the reader should act on; always on stderr."""
+        self._rich.file.flush()
+        print("limpet: " + text, file=sys.stderr)
+
+    def result(self, value: dict[str, Any] | list[Any]) -> None:
+        """The JSON result, printed only when it was asked for."""
+        if self.as_json:
+            print(json.dumps(value, sort_keys=True), flush=True)
+
+    @contextmanager
+    def progress(self, label: str) -> Iterator[Advance]:
+        """A bar for long work; shows nothing where stdout is not a terminal."""
+        if not self._rich.is_terminal:
+            yield lambda done, total: None
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+        with Progress(*columns, TimeElapsedColumn(), console=self._rich, transient=True) as bar:
+            task = bar.add_task(label, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
