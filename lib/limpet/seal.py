@@ -133,23 +133,3 @@ def open(magic, box, ikm, aad):
         if body[i]:
             return None
     return body[:n]
-
-
-def encode(*fields):
-    """Join (tag, value) pairs: tag u8, length u16, value."""
-    return b"".join(struct.pack(">BH", tag, len(value)) + value for tag, value in fields)
-
-
-def walk(fields):
-    """Yield (tag, start, end) of each field; ValueError when they do not add up."""
-    at = 0
-    end = len(fields)
-    while at < end:
-        if at + 3 > end:
-            raise ValueError("fields")
-        tag, length = struct.unpack_from(">BH", fields, at)
-        at += 3
-        if at + length > end:
-            raise ValueError("fields")
-        yield tag, at, at + length
-        at += length

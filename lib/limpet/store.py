@@ -1,79 +1,72 @@
-"""Where bytes lie: two slots, each with a box and its key material, and the list of key sources.
+"""Where bytes lie: named items, each replaced as a whole. Layouts: PROTOCOLS.md 3 and 4.
 
-A file of LittleFS that is written with open, write and close is whole or not there, also when
-power is cut (measured at every cut point). What it replaced stays readable in the flash.
+Items: `box0` `key0` `box1` `key1` (a slot's record and its store secret), `sources`, and the two
+places of the journal, `log0` `log1`.
 """
 
 import os
 
+from .errors import LimpetError
+
 _BLOCK = 4096
 
 
-class NoSpace(Exception):
-    """The flash has no room."""
+def no_space():
+    """The error of a full flash."""
+    return LimpetError("NO_SPACE", "the flash of this board is full: remove files you do not need")
 
 
 class FileStore:
-    """Files in one folder: `0.box` and `0.key`, `1.box` and `1.key`, `sources`."""
+    """One file an item, in one folder.
+
+    A file of LittleFS that is written with open, write and close is whole or not there, also
+    when power is cut (measured at every cut point). What it replaced stays readable in the
+    flash until `scrub` is done.
+    """
 
     def __init__(self, folder="/limpet"):
         self._folder = folder
 
-    def read(self, slot):
-        """The box (bytearray) of slot 0 or 1, None when there is none."""
-        return self._read("%d.box" % slot)
-
-    def write(self, slot, box):
-        """Replace the box of a slot."""
-        self._write("%d.box" % slot, box)
-
-    def erase(self, slot):
-        """Remove the box of a slot, then its key: in between it does not open."""
-        self._remove("%d.box" % slot)
-        self._remove("%d.key" % slot)
-
-    def read_key(self, slot):
-        """The key material of a slot, None when there is none."""
-        return self._read("%d.key" % slot)
-
-    def write_key(self, slot, key):
-        """Replace the key material of a slot."""
-        self._write("%d.key" % slot, key)
-
-    def read_sources(self):
-        """Numbers of the key sources that the kit allowed on this board, None when it did not."""
-        return self._read("sources")
-
-    def write_sources(self, numbers):
-        """Replace the list of allowed key sources."""
-        self._write("sources", numbers)
-
-    def _path(self, name):
-        return "%s/%s" % (self._folder, name)
-
-    def _read(self, name):
+    def read(self, item):
+        """The item (bytearray), None when there is none."""
+        path = self._path(item)
         try:
-            data = bytearray(os.stat(self._path(name))[6])
-            with open(self._path(name), "rb") as f:
+            data = bytearray(os.stat(path)[6])
+            with open(path, "rb") as f:
                 n = f.readinto(data)
         except OSError:
             return None
         return data if n == len(data) else None
 
-    def _write(self, name, data):
+    def write(self, item, data):
+        """Replace the item; raises LimpetError NO_SPACE or FLASH, the old one is there then."""
         try:
             os.mkdir(self._folder)
         except OSError:
             pass  # it is there
-        free = os.statvfs(self._folder)
         # The old file stays until the new one is closed; a new folder entry may take a block.
-        if free[1] * free[4] < len(data) + 3 * _BLOCK:
-            raise NoSpace()
-        with open(self._path(name), "wb") as f:
-            f.write(data)
-
-    def _remove(self, name):
+        if self.free() < len(data) + 3 * _BLOCK:
+            raise no_space()
         try:
-            os.remove(self._path(name))
+            with open(self._path(item), "wb") as f:
+                f.write(data)
+        except OSError as e:
+            raise LimpetError("FLASH", "the flash of this board does not take writes (%s)" % e)
+
+    def erase(self, item):
+        """Remove the item; nothing happens when there is none."""
+        try:
+            os.remove(self._path(item))
         except OSError:
             pass  # it was not there
+
+    def free(self):
+        """Bytes that are free for files."""
+        try:
+            state = os.statvfs(self._folder)
+        except OSError:  # no folder yet
+            state = os.statvfs("/")
+        return state[1] * state[4]
+
+    def _path(self, item):
+        return "%s/%s" % (self._folder, item)
