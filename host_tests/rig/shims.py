@@ -17,11 +17,40 @@ def _ticks_add(a: int, ms: int) -> int:
     return (a + ms) % _PERIOD
 
 
+class SSLContext:
+    """Takes the settings that trust makes. It cannot shake hands: that is for MicroPython."""
+
+    def __init__(self, protocol: int) -> None:
+        self.verify_mode = 2
+        self.psk_identity = self.psk_key = None
+
+    def get_ciphers(self) -> list:
+        return ["TLS-ECDHE-RSA-WITH-AES-128-GCM-SHA256", "TLS-PSK-WITH-AES-128-GCM-SHA256"]
+
+    def set_ciphers(self, suites: list) -> None:
+        pass
+
+    def load_verify_locations(self, der: bytes) -> None:
+        if der[:1] != b"0":
+            raise ValueError("invalid cert")
+
+    def load_cert_chain(self, certificate: bytes, key: bytes) -> None:
+        pass
+
+
+def _tls() -> types.ModuleType:
+    tls = types.ModuleType("tls")
+    tls.PROTOCOL_TLS_CLIENT, tls.CERT_REQUIRED = 0, 2  # type: ignore[attr-defined]
+    tls.SSLContext = SSLContext  # type: ignore[attr-defined]
+    return tls
+
+
 def install() -> None:
-    """Add `micropython` and the tick functions of `time`; asyncio and tls stay CPython's."""
+    """Add `micropython`, the settings of `tls`, the tick functions of `time`."""
     micropython = types.ModuleType("micropython")
     micropython.const = lambda value: value  # type: ignore[attr-defined]
     sys.modules.setdefault("micropython", micropython)
+    sys.modules.setdefault("tls", _tls())
     added = {
         "ticks_ms": lambda: int(time.monotonic() * 1000) % _PERIOD,
         "ticks_us": lambda: int(time.monotonic() * 1_000_000) % _PERIOD,

@@ -1,14 +1,15 @@
-"""Which server is ours: the anchors, the name and the dates, and words for every refusal.
+"""Which server is ours: anchors, name, dates, strength, pin or a shared key; words for refusals.
 
 mbedTLS checks the chain. What it lets through or says badly is checked here, in its
-verify_callback, before the first byte of CONNECT: a name must stand in subjectAltName (mbedTLS
-falls back to the common name), and dates are judged by this board's clock, in words.
+verify_callback, before the first byte of CONNECT. The codes are explained in README.md.
 """
+
+import hashlib
 
 import tls
 from micropython import const
 
-from . import clock, x509
+from . import clock, names, x509
 from .errors import Lost, Untrusted
 
 # Negative, or mbedTLS takes the refusal for a byte count; this one is X509_FATAL_ERROR.
@@ -17,114 +18,214 @@ _REFUSE = const(-0x3000)
 # codes for a bad or missing one); negative OSError numbers of a TLS call only.
 _X509_LOW = const(0x2080)
 _X509_HIGH = const(0x3000)
+_X509_ALLOC_FAILED = const(0x2880)
 _BAD_CERTIFICATE = const(0x7A00)
+_FATAL_ALERT = const(0x7780)
+_LONGEST = const(200)  # bytes of a reason: it is shown, logged, and told at the next login
+_FORWARD_SECRET = ("TLS1-3-", "TLS-ECDHE-ECDSA-", "TLS-ECDHE-RSA-")
+_SHARED = ("TLS-ECDHE-PSK-", "TLS-PSK-")
 
-_SIGNATURE = (
-    "the server's certificate is not signed by this device's anchor: another server, or a new CA"
+# What mbedTLS says of a certificate (library/x509_crt.c), and what we say.
+_FAULTS = (
+    (
+        "not correctly signed",
+        "SIGNATURE",
+        "the server's certificate is not signed by this device's anchor: another server, "
+        "or one with a new CA (limpet anchor add)",
+    ),
+    ("in the future", "CLOCK", "the server's certificate is not valid yet by this board's clock"),
+    ("expired", "EXPIRED", "the server's certificate has ended: renew it"),
+    ("expected CN", "NAME", "the server's certificate is for another name"),
+    ("unacceptable", "WEAK", "a certificate of the server has a weak key or hash"),
+    ("Usage", "USAGE", "a certificate of the server is not made for this use"),
 )
+_UNREADABLE = (
+    "MALFORMED",
+    "a certificate of the server cannot be read: make a new one (limpet doctor names the fault)",
+)
+_NO_MEMORY = ("MEMORY", "no memory to check the server's certificate")
 
 
 class Trust:
-    """Verification for one server name. `anchors` are CA certificates, DER."""
+    """Verification for one server, by certificates or by a shared key.
 
-    def __init__(self, anchors, host):
-        self.host = host
-        self._name = host.lower().encode()
-        self.why = None  # (code, words) of the last refusal
+    `host` is the name or address that is dialled. `anchors` are CA certificates, DER; `pins`
+    SHA-256 values of a SubjectPublicKeyInfo, one of which must be in the chain; `psk` is
+    (identity, key) and takes the place of all certificates; `client` is this device's own
+    (certificate, key), DER. `now` tells seconds since 1970. Raises Untrusted for what this
+    firmware cannot load.
+    """
+
+    def __init__(self, anchors, host, pins=(), psk=None, client=None, now=clock.now):
+        self.host = host.strip("[]").rstrip(".")
+        self._name = self.host.lower().encode()
+        self._address = names.address(self._name)
+        self._pins = pins
+        self._psk = psk
+        self._client = client
+        self._now = now
+        self._begin()
         context = self._context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
         context.verify_mode = tls.CERT_REQUIRED
-        for der in anchors:
-            context.load_verify_locations(der)
+        _limit_suites(context, psk)
+        if psk:
+            if not hasattr(context, "psk_key"):
+                raise Untrusted("PSK", "this firmware has no TLS-PSK: it needs MicroPython 1.29")
+            context.psk_identity, context.psk_key = psk
+            return
+        try:
+            for der in anchors:
+                context.load_verify_locations(der)
+            if client:
+                context.load_cert_chain(*client)
+        except (ValueError, OSError) as e:
+            raise Untrusted(
+                "ANCHOR", _plain("a certificate or key in the vault is broken: %s" % e)
+            )
         context.verify_callback = self._check
+
+    def _begin(self):
+        self.why = None  # (code, words) of the first refusal
+        self._pinned = not self._pins
+        self.chain_ends = 0  # earliest notAfter of the chain, s since 1970
+        self.anchor_ends = 0  # that of its anchor
+        self.server_ends = 0  # that of the server's certificate, once it was found right
 
     def wrap(self, raw):
         """A TLS stream on a connected socket; its handshake runs with the first write."""
-        self.why = None
+        self._begin()
         return self._context.wrap_socket(
             raw, server_hostname=self.host, do_handshake_on_connect=False
         )
 
     def failure(self, error):
         """The LimpetError for what a TLS call raised; our own reason comes first."""
+        if self.why is _NO_MEMORY:
+            return Lost(*_NO_MEMORY)
         if self.why:
             return Untrusted(*self.why)
-        number = error.args[0] if error.args else 0
+        text = _plain(str(error))
         if isinstance(error, ValueError):  # mbedTLS gives certificate faults as texts
-            words = str(error).strip().replace("\n", "; ")
-            if "not correctly signed" in words:
-                return Untrusted("SIGNATURE", _SIGNATURE)
-            return Untrusted("CERTIFICATE", words)
-        if isinstance(number, int):
-            code = -number
-            if _X509_LOW <= code <= _X509_HIGH or code == _BAD_CERTIFICATE:
-                return Untrusted("CERTIFICATE", "the server's certificate was refused: %s" % error)
-        return Lost("TLS", "the TLS handshake failed: %s" % error)
+            for fault, code, words in _FAULTS:
+                if fault in text:
+                    return Untrusted(code, words)
+            return Untrusted("CERTIFICATE", text)
+        code = error.args[0] if error.args else 0
+        code = -code if isinstance(code, int) else 0
+        if code == _X509_ALLOC_FAILED:
+            return Lost(*_NO_MEMORY)
+        if _X509_LOW <= code <= _X509_HIGH or code == _BAD_CERTIFICATE:
+            return Untrusted(
+                "CERTIFICATE", _plain("the server's certificate was refused: " + text)
+            )
+        if code == _FATAL_ALERT and self._psk:
+            return Untrusted(
+                "PSK", "the server does not know this device's identity, or has another key for it"
+            )
+        if code == _FATAL_ALERT and self._client and self.server_ends:
+            return Lost(
+                "CLIENT_CERTIFICATE", "the server does not take this device's own certificate"
+            )
+        return Lost("TLS", _plain("the TLS handshake failed: " + text))
 
     def _check(self, der, depth):
         # `der` lies in memory that mbedTLS frees: nothing of it may be kept. An exception here
         # would jump through mbedTLS's frames and leak; whatever happens ends in a number.
-        try:
-            self.why = self._look(der, depth)
-        except Exception as e:
-            self.why = ("CERTIFICATE", "the server's certificate cannot be read (%s)" % e)
+        if not self.why:
+            try:
+                self.why = self._look(der, depth)
+            except MemoryError:
+                self.why = _NO_MEMORY
+            except BaseException:
+                self.why = _UNREADABLE
         return _REFUSE if self.why else 0
 
     def _look(self, der, depth):
-        """Why this certificate will not do, or None."""
-        if self.why:
-            return self.why
-        certificate = x509.Certificate(der)
-        now = clock.now()
-        if now < certificate.not_before:
+        """Why this certificate of the chain will not do, or None. The anchor comes first."""
+        found = x509.Certificate(der)
+        now = self._now()
+        if now < found.not_before:
             return (
                 "CLOCK",
-                "this board's clock says %s, the server's certificate begins on %s"
-                % (clock.date(now), clock.date(certificate.not_before)),
+                "this board's clock says %s, the server's certificate begins on %s: the time is "
+                "not known yet (NTP), or wrong" % (clock.date(now), clock.date(found.not_before)),
             )
-        if now > certificate.not_after:
+        ends = found.not_after
+        if now > ends:
             return (
                 "EXPIRED",
-                "the server's certificate ended on %s, this board's clock says %s"
-                % (clock.date(certificate.not_after), clock.date(now)),
+                "a certificate of the server ended on %s, this board's clock says %s: renew it"
+                % (clock.date(ends), clock.date(now)),
             )
-        return None if depth else self._look_for_name(der, certificate)
+        if not x509.strong_key(der, *found.key):
+            return (
+                "WEAK",
+                "a key of the server's chain is below RSA-2048 and P-256: make it anew",
+            )
+        # An anchor is believed for itself; what it is signed with proves nothing.
+        if not (depth and found.self_issued) and not x509.strong_hash(der, *found.signature):
+            return ("WEAK", "a certificate of the server is signed with less than SHA-256")
+        if found.constrained:
+            return (
+                "CONSTRAINTS",
+                "a CA of the server has name constraints, which this device cannot check: use a "
+                "CA without",
+            )
+        if found.usage and not x509.for_servers(der, *found.usage):
+            return ("USAGE", "a certificate of the server is not for servers (no serverAuth)")
+        if not self._pinned:
+            key, end = found.key
+            self._pinned = hashlib.sha256(der[key:end]).digest() in self._pins
+        if not self.anchor_ends:
+            self.chain_ends = self.anchor_ends = ends
+        self.chain_ends = min(ends, self.chain_ends)
+        if depth:
+            return None
+        why = self._look_for_name(der, found.names)
+        if not why and not self._pinned:
+            why = (
+                "PIN",
+                "no key of the server's chain is one that this device was told to expect",
+            )
+        if not why:
+            self.server_ends = ends
+        return why
 
-    def _look_for_name(self, der, certificate):
+    def _look_for_name(self, der, entries):
         seen = []
-        if certificate.names:
-            at, end = certificate.names
-            address = ip_bytes(self._name)
+        if entries:
+            at, end = entries
             while at < end:
                 tag, start, at = x509.element(der, at, end)
-                if tag == x509.DNS_NAME and not address:
+                if tag == x509.DNS_NAME:
                     name = bytes(der[start:at]).lower()
-                    if host_matches(name, self._name):
+                    if not self._address and names.matches(name, self._name):
                         return None
                     if len(seen) < 3:
-                        seen.append(name)
-                elif tag == x509.IP_ADDRESS and address and bytes(der[start:at]) == address:
+                        seen.append(name[:40])
+                elif tag == x509.IP_ADDRESS and der[start:at] == self._address:
                     return None
-        found = b", ".join(seen)[:80].decode("utf-8", "replace") if seen else "no such name"
-        return ("NAME", "the server's certificate is for %s, not %s" % (found, self.host))
+        return (
+            "NAME",
+            _plain(
+                "the server's certificate is for %s, this device expects %s: put that name into it"
+                % (_plain(b", ".join(seen)) or "no name", self.host)
+            ),
+        )
 
 
-def host_matches(pattern, host):
-    """RFC 9525, 6.3: equal, or one left-most wildcard label with two labels behind it."""
-    if pattern == host:
-        return True
-    if pattern[:2] != b"*." or b"*" in pattern[2:] or b"." not in pattern[2:]:
-        return False
-    dot = host.find(b".")
-    return dot > 0 and host[dot:] == pattern[1:]
+def _limit_suites(context, psk):
+    """Offer forward-secret suites only, or those of a shared key, where the port can choose."""
+    if hasattr(context, "set_ciphers"):
+        kinds = _SHARED if psk else _FORWARD_SECRET
+        known = context.get_ciphers()
+        suites = [suite for kind in kinds for suite in known if suite.startswith(kind)]
+        if suites:
+            context.set_ciphers(suites)
 
 
-def ip_bytes(host):
-    """The 4 bytes of a dotted IPv4 address, otherwise None."""
-    parts = host.split(b".")
-    if len(parts) != 4:
-        return None
-    try:
-        numbers = [int(p) for p in parts]
-    except ValueError:
-        return None
-    return bytes(numbers) if max(numbers) < 256 and min(numbers) >= 0 else None
+def _plain(text):
+    """One line of printable ASCII that is not too long: it may hold what a server sent."""
+    if isinstance(text, str):
+        text = text.strip().replace("\n", "; ").encode()
+    return bytes([c if 32 <= c < 127 else 63 for c in text[:_LONGEST]]).decode()
