@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= auto
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-slow bench-storm lint format clean
 
 demo: $(STAMP)
 	@$(BIN)/limpet demo --json
@@ -15,6 +15,9 @@ test: $(STAMP) lint
 
 test-slow: $(STAMP)
 	@$(BIN)/python -m pytest -n $(WORKERS)
+
+bench-storm: $(STAMP)
+	@$(BIN)/python host_tests/bench/storm.py
 
 lint: $(STAMP)
 	@$(BIN)/ruff format --check .

@@ -1,4 +1,7 @@
-"""Classes of failure and when to try again; pure. The schedules are DESIGN.md's, proven there."""
+"""Classes of failure and when to try again; pure.
+
+The network's schedule is what `host_tests/bench/storm.py` found to bring 100,000 devices back.
+"""
 
 from micropython import const
 
@@ -35,8 +38,10 @@ class Retry:
             return self._between(0, 2_000)
         if k == 1:  # the spread that keeps a fleet from coming back as one
             return self._between(0, 30_000)
+        # Three waits of up to a minute, then doubling: growing at once strands the last devices
+        # of a short outage (all back after 1.5 times the ideal time instead of 1.0).
         cap = _CLOSED_CAP_MS if self._closed >= _CLOSED_FROM else _CAP_MS
-        return self._between(2_000, min(cap, 30_000 << min(k - 1, 5)))
+        return self._between(2_000, min(cap, 60_000 << max(0, min(k - 4, 4))))
 
     def healthy(self):
         """A subscription was granted, or a minute of health has passed: begin anew."""
