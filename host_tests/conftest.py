@@ -9,7 +9,10 @@ from rig.shims import install
 
 install()
 
-COUNTED = "ran on MicroPython"
+COUNTED = {
+    "ran on MicroPython": "device tests also ran on MicroPython",
+    "fuzz inputs": "damaged inputs went through the parser",
+}
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -23,11 +26,12 @@ def pytest_runtest_makereport(item, call):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """How many tests ran on MicroPython, and a loud word for what was skipped."""
+    """What was counted (`record_property`), and a loud word for what was skipped."""
     reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
-    count = sum(value for r in reports for name, value in r.user_properties if name == COUNTED)
-    if count:
-        terminalreporter.write_line(f"{count} device tests also ran on MicroPython")
+    for counted, words in COUNTED.items():
+        count = sum(n for r in reports for name, n in r.user_properties if name == counted)
+        if count:
+            terminalreporter.write_line(f"{count:,} {words}")
     skipped = terminalreporter.getreports("skipped")
     if skipped:
         terminalreporter.write_line(f"NOT TESTED: {len(skipped)} tests were skipped, see above")

@@ -11,10 +11,9 @@ import json
 import sys
 import time
 
-try:
-    import micropython  # noqa: F401
-except ImportError:
-    sys.path[:0] = [__file__.rpartition("/fuzz/")[0], __file__.rpartition("/host_tests/")[0] + "/lib"]
+if sys.implementation.name != "micropython":
+    host_tests = __file__.rpartition("/fuzz/")[0]
+    sys.path[:0] = [host_tests, host_tests + "/../lib"]
     from rig.shims import install
 
     install()
