@@ -13,6 +13,7 @@ COUNTED = {
     "ran on MicroPython": "device tests also ran on MicroPython",
     "fuzz inputs": "damaged inputs went through the parser",
 }
+MEASURED = "measured"  # a property whose value is a line for the end of the run
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -32,6 +33,10 @@ def pytest_terminal_summary(terminalreporter):
         count = sum(n for r in reports for name, n in r.user_properties if name == counted)
         if count:
             terminalreporter.write_line(f"{count:,} {words}")
+    for report in reports:
+        for name, value in report.user_properties:
+            if name == MEASURED:
+                terminalreporter.write_line(value)
     skipped = terminalreporter.getreports("skipped")
     if skipped:
         terminalreporter.write_line(f"NOT TESTED: {len(skipped)} tests were skipped, see above")
