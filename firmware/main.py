@@ -14,11 +14,11 @@ client = limpet.Client(log=print)
 
 def find_led():
     """The board's LED, or None where its pin has no name."""
-    from machine import Pin
-
     try:
+        from machine import Pin
+
         return Pin("LED", Pin.OUT)
-    except (TypeError, ValueError):
+    except (ImportError, TypeError, ValueError):
         return None
 
 
@@ -55,7 +55,7 @@ async def on_led(payload):
 
 @client.on("ping")
 async def on_ping(payload):
-    """Answers with what it was given."""
+    """Answers with what it was sent."""
     await client.publish("ping", payload, qos=1)
 
 

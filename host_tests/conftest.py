@@ -4,6 +4,7 @@ import os
 
 import pytest
 from rig.broker import *  # noqa: F403
+from rig.device import *  # noqa: F403
 from rig.micropython import *  # noqa: F403
 from rig.shims import install
 

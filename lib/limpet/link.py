@@ -1,23 +1,29 @@
 """From an address to a verified stream with the CONNACK read, under one deadline.
 
-A plain generator that yields the direction to wait for on the raw socket, so that the asyncio
-client and the blocking drop-in can each drive it. It never waits itself; a handshake still
-computes for 0.75 to 1.5 s on an RP2040, in one call.
+A plain generator that yields (socket, for_write, ms): what to wait for, and how long at most.
+The asyncio client and the blocking drop-in each drive it. It never waits itself; a handshake
+still computes for 0.75 to 1.5 s on an RP2040, in one call.
 """
 
+import errno
 import gc
 import socket
 import sys
+from time import ticks_add, ticks_diff, ticks_ms
 
 from micropython import const
 
 from .errors import Lost, Refused
 
-READ = const(0)
-WRITE = const(1)
+# One deadline from SYN to CONNACK, in ms. Shorter cuts turn a storm into a livelock (DESIGN.md).
+DEADLINE_MS = 60_000
 
-# One deadline from SYN to CONNACK, in s. Shorter cuts turn a storm into a livelock (DESIGN.md).
-DEADLINE = const(60)
+_LOOK_MS = const(1_000)  # in a handshake: it may also wait for room to write
+
+_NO_MEMORY = {
+    "rp2": "free 60 KB before the client is made: TLS lives in the same heap",
+    "esp32": "the heap outside Python is full: see esp32.idf_heap_info(esp32.HEAP_DATA)",
+}
 
 
 class Link:
@@ -26,39 +32,58 @@ class Link:
     def __init__(self):
         self.raw = None
         self.stream = None
+        self._step = ("CONNECT", "no connection to the server (%s)")
 
     def open(self, address, trust, hello):
-        """Connect, verify, send `hello` (CONNECT, one write), read CONNACK.
+        """Connect, verify, send CONNECT, read CONNACK; a generator.
 
-        Yields READ or WRITE to wait for; its value is CONNACK's session-present flag.
+        `address` is one of getaddrinfo's tuples. `hello()` makes the CONNECT, a bytearray that
+        is wiped here: it holds the password. The value is CONNACK's session-present flag.
         Raises Lost, Untrusted or Refused; after that the link is dead and must be closed.
         """
-        family, _, _, _, where = address
-        raw = self.raw = socket.socket(family, socket.SOCK_STREAM)
+        until = ticks_add(ticks_ms(), DEADLINE_MS)
+        raw = self.raw = socket.socket(address[0], socket.SOCK_STREAM)
         raw.setblocking(False)
         _no_delay(raw, 1)  # or each handshake waits 40 ms for an acknowledgement
         try:
-            raw.connect(where)
+            raw.connect(address[-1])
         except OSError as e:
-            # Any number that means "in progress" differs by port; a real failure shows at the
-            # first write as well.
-            if e.args[0] not in _IN_PROGRESS:
+            # Which number means "in progress" differs by port.
+            if e.args[0] not in (errno.EINPROGRESS, errno.EAGAIN, errno.EALREADY):
                 raise Lost("CONNECT", "no connection to the server (%s)" % e)
-        yield WRITE
-        gc.collect()  # the TLS object needs one free piece of 17 KB
-        stream = self.stream = trust.wrap(raw)
-        yield from self._say(stream, trust, hello)
+        yield raw, True, _left(until)
+        _left(until)
+        packet = hello()
+        view = memoryview(packet)
+        try:
+            gc.collect()  # the TLS object needs one free piece of 17 KB
+            stream = self.stream = trust.wrap(raw)
+            at = 0
+            while at < len(packet):
+                # The first write drives the handshake, in which the server is waited for. What
+                # was not taken is offered again, untouched: it may be sealed already.
+                done = self._try(trust, stream.write, view[at:])
+                if done:
+                    at += done
+                else:
+                    self._step = None
+                    yield raw, at > 0, min(_left(until), _LOOK_MS)
+        finally:
+            for i in range(len(packet)):
+                packet[i] = 0
+        self._step = ("CLOSED_ON_LOGIN", "the server ended the connection after CONNECT (%s)")
         answer = bytearray(4)
+        view = memoryview(answer)
         have = 0
         while have < 4:
-            n = self._try(trust, stream.readinto, memoryview(answer)[have:])
+            n = self._try(trust, stream.readinto, view[have:])
             if n is None:
-                yield READ
+                yield raw, False, _left(until)
             elif not n:
-                raise Lost("CLOSED_ON_LOGIN", "the server closed the connection after CONNECT")
+                raise Lost(self._step[0], self._step[1] % "closed")
             else:
                 have += n
-                if answer[0] != 0x20 or (have > 1 and answer[1] != 2):
+                if answer[0] != 0x20 or (have > 1 and answer[1] != 2) or answer[2] > 1:
                     raise Lost("MALFORMED", "the server's answer to CONNECT is not a CONNACK")
         if sys.platform == "rp2":
             # lwIP there blocks 10 s at the 33rd small segment and then claims success.
@@ -68,26 +93,19 @@ class Link:
             raise Refused("REFUSED", "the server refused this device's account (code %d)" % code)
         if code:
             raise Lost("CONNACK", "the server cannot take this device now (code %d)" % code)
-        return answer[2] & 1
-
-    def _say(self, stream, trust, hello):
-        """Write all of `hello`; the first write drives the handshake, so wait for reading."""
-        at = 0
-        n = len(hello)
-        view = memoryview(hello)
-        while at < n:
-            done = self._try(trust, stream.write, view[at:])
-            if done is None:
-                # The same bytes are offered again, untouched: mbedTLS may have sealed them.
-                yield READ if not at else WRITE
-            else:
-                at += done
+        return answer[2]
 
     def _try(self, trust, call, buf):
         try:
             return call(buf)
-        except (OSError, ValueError) as e:
-            failure = trust.failure(e)
+        except (OSError, ValueError, MemoryError) as e:
+            failure = trust.failure(e)  # its own reason comes first, then the step that failed
+            if isinstance(failure, Lost):
+                if _is_memory(e):
+                    words = _NO_MEMORY.get(sys.platform, "this machine has no memory left")
+                    failure = Lost("MEMORY", "not enough memory for TLS (%s): %s" % (e, words))
+                elif self._step:
+                    failure = Lost(self._step[0], self._step[1] % e)
         raise failure
 
     def close(self):
@@ -101,14 +119,15 @@ class Link:
         self.stream = self.raw = None
 
 
-def _in_progress():
-    import errno
+def _left(until):
+    left = ticks_diff(until, ticks_ms())
+    if left <= 0:
+        raise Lost("DEADLINE", "no login within %d s of the first try" % (DEADLINE_MS // 1000))
+    return left
 
-    names = ("EINPROGRESS", "EAGAIN", "EALREADY", "EWOULDBLOCK")
-    return [getattr(errno, name) for name in names if hasattr(errno, name)]
 
-
-_IN_PROGRESS = _in_progress()
+def _is_memory(e):
+    return isinstance(e, MemoryError) or e.args[:1] == (errno.ENOMEM,) or "ALLOC_FAILED" in str(e)
 
 
 def _no_delay(raw, value):

@@ -31,10 +31,9 @@ class Out:
         self.n = 0
 
     def publish(self, topic, payload, flags, pid):
-        """Assemble a PUBLISH (3.3) of bytes; True when it fits.
+        """Assemble a PUBLISH (3.3) of bytes; how many bytes of the payload found no room.
 
-        When only the payload does not fit, the packet holds everything before it and the answer
-        is False: write it, then the payload.
+        Those are its last ones: write the packet, then them.
         """
         buf = self.buf
         n = len(topic)
@@ -49,12 +48,15 @@ class Out:
             buf[end + 1] = pid & 255
             end += 2
         n = len(payload)
-        fits = end + n <= self.size
-        if fits:
+        left = end + n - self.size
+        if left <= 0:
+            left = 0
             buf[end : end + n] = payload
+        else:
+            buf[end:] = memoryview(payload)[: n - left]
         self._head(PUBLISH | flags, end + n - _BODY)
-        self.n = end - self.off + (n if fits else 0)
-        return fits
+        self.n = end + n - left - self.off
+        return left
 
     def _head(self, first, length):
         """Put the fixed header right before the body."""
@@ -171,15 +173,16 @@ class In:
         end = self.end
         q = p + 2 + (buf[p] << 8 | buf[p + 1]) if end - p >= 2 else end + 1
         self.topic_end = q
-        if op & 6:
-            if q + 2 > end or op & 4:  # QoS 2 was never asked for
-                raise Lost("MALFORMED", "the server sent a malformed PUBLISH")
-            self.pid = buf[q] << 8 | buf[q + 1]
+        pid = 0
+        if op & 6 == 2:
+            pid = buf[q] << 8 | buf[q + 1] if q + 2 <= end else 0
+            bad = not pid
             q += 2
-        else:
-            self.pid = 0
-            if q > end:
-                raise Lost("MALFORMED", "the server sent a malformed PUBLISH")
+        else:  # QoS 2 was never asked for; QoS 0 is never sent again
+            bad = op & 14 or q > end
+        if bad or q == p + 2:
+            raise Lost("MALFORMED", "the server sent a malformed PUBLISH")
+        self.pid = pid
         self.payload = q
 
 

@@ -12,6 +12,7 @@ _PIECE = const(4096)  # mbedTLS's largest outgoing record on the boards
 _ACK_MS = const(20_000)  # a PUBACK overdue by this ends the connection; the next one repeats it
 _SUBSCRIBE_PID = const(1)  # kept out of the publishes' range, so that it is never in use (2.3.1)
 _TURNS = const(8)  # reads in a row before other tasks get the loop
+_MOST_ACKS = const(1024)  # bytes of unsent acknowledgements before reading pauses
 _PING = b"\xc0\0"
 _DISCONNECT = b"\xe0\0"
 
@@ -26,84 +27,92 @@ for _ in DONE:
     pass
 
 
-class Slot:
-    """One QoS 1 message from publish to PUBACK; it outlives the connection. pid 0: free."""
-
-    def __init__(self):
-        self.pid = 0
-        self.topic = self.payload = None
-        self.flags = 0
-        self.sent_at = None  # ticks of the last sending on the connection that is up
-        self.done = asyncio.Event()
-
-
 class Session:
     """Owns the stream while the connection lasts; nothing here raises into a sketch.
 
-    `ended` is set once, with the reason in `failure`. `slots` are the client's messages in
-    flight; `on_publish(in_)` handles a PUBLISH and answers whether to acknowledge it at once.
+    `ended` is set once, with the reason in `failure`. `wait(raw, for_write)` awaits the raw
+    socket: a TLS object has no descriptor and its poll sleeps (facts/ports.md 0.4). `flight` is
+    the queue of QoS 1; `on_publish(in_, session)` handles a PUBLISH and answers whether to
+    acknowledge it at once; `counters` counts.
     """
 
-    def __init__(self, link, keepalive, slots, room, out, in_, on_publish):
+    def __init__(self, link, wait, keepalive, flight, out, in_, on_publish, counters):
         self._raw = link.raw
         self._write = link.stream.write
         self._read = link.stream.readinto
+        self._wait = wait
         self._keepalive_ms = keepalive * 1000
-        self._slots = slots
-        self._room = room
+        self._flight = flight
+        self._flowing = False  # messages of the queue wait until the subscriptions stand
         self._out = out
         self._in = in_
         self._on_publish = on_publish
+        self._counters = counters
         self._busy = False  # a packet is only partly written: nothing else may be
         self._free = asyncio.Event()
+        self._writer = None
         self._acks = bytearray()
+        self._wanted = 0  # how many codes the SUBACK must bring
         self._granted = asyncio.Event()
         self._codes = b""
-        self._sent_at = self._heard_at = ticks_ms()
-        self.sends = 0
+        self._heard_at = self._sent_at = ticks_ms()
+        self._sends = self._sends_seen = 0
+        self._pinged = False
         self.failure = None
         self.ended = asyncio.Event()
         in_.have = in_.end = 0
 
     def fail(self, failure):
         """End the session; the first reason counts. Whoever waits for it is woken."""
-        if not self.failure:
-            self.failure = failure
-        self._busy = False
+        if self.failure:
+            return
+        self.failure = failure
         self._free.set()
         self._granted.set()
         self.ended.set()
 
+    def close(self):
+        """Leave the socket alone from now on; before it is closed."""
+        self.fail(Lost("CLOSED", "closed"))
+        if self._writer:
+            self._writer.cancel()
+        self._flight.lost()
+
     # -- writing: one packet, one write; what does not go at once is finished by a task
 
-    def _put(self, buf, at, n):
-        """Write buf[at : at + n]. Returns DONE or what to await; the bytes are ours until then."""
-        self.sends += 1
+    def _put(self, buf, at, n, rest=b"", left=0):
+        """Write buf[at : at + n], then the last `left` bytes of `rest`.
+
+        Returns DONE or what to await; until then the bytes are ours.
+        """
+        self._sends += 1
+        self._counters.bytes_out += n + left
         try:
             done = self._write(buf, at, n)
         except (OSError, ValueError) as e:
             self.fail(Lost("WRITE", "the connection broke while sending (%s)" % e))
             return DONE
-        if done == n:
+        if done == n and not left:
             return DONE
         done = done or 0
-        return self._later(buf, at + done, n - done, b"")
-
-    def _later(self, buf, at, n, rest):
         self._busy = True
         self._free.clear()
-        asyncio.create_task(self._finish(buf, at, n, rest))
+        self._writer = asyncio.create_task(self._finish(buf, at + done, n - done, rest, left))
         return self._free.wait()
 
-    async def _finish(self, buf, at, n, rest):
-        """Write what is left of a packet: a part of `buf`, then `rest` in pieces."""
+    async def _finish(self, buf, at, n, rest, left):
+        """Write what is left of a packet, then whatever has come up meanwhile."""
         try:
             await self._push(buf, at, n)
-            await self._push(rest, 0, len(rest))
+            await self._push(rest, len(rest) - left, left)
         except (OSError, ValueError) as e:
             self.fail(Lost("WRITE", "the connection broke while sending (%s)" % e))
-        self._busy = False
-        self._free.set()
+        self._writer = None
+        if not self.failure:
+            self._busy = False
+            self._flight.sent_at(ticks_ms())
+            self._free.set()
+            self.flush()
 
     async def _push(self, buf, at, n):
         # After None the same bytes are offered again: mbedTLS has sealed them already.
@@ -113,7 +122,7 @@ class Session:
                 at += done
                 n -= done
             else:
-                await wait(self._raw, True)
+                await self._wait(self._raw, True)
 
     async def _turn(self):
         """Wait until no packet is half written; False when the session has ended."""
@@ -123,28 +132,37 @@ class Session:
 
     def publish(self, topic, payload, flags):
         """QoS 0 (bytes): it has usually gone when this returns; await the answer."""
+        if self._busy:
+            return self._publish(topic, payload, flags)
         out = self._out
-        if not self._busy and out.publish(topic, payload, flags, 0):
-            return self._put(out.buf, out.off, out.n)
-        return self._publish(topic, payload, flags, 0)
+        left = out.publish(topic, payload, flags, 0)
+        return self._put(out.buf, out.off, out.n, payload, left)
 
-    async def _publish(self, topic, payload, flags, pid):
+    async def _publish(self, topic, payload, flags):
         if await self._turn():
-            out = self._out
-            if out.publish(topic, payload, flags, pid):
-                await self._put(out.buf, out.off, out.n)
-            else:
-                self.sends += 1
-                await self._later(out.buf, out.off, out.n, payload)
+            await self.publish(topic, payload, flags)
 
-    async def send(self, slot):
-        """Send what is in a slot, for the first time or again."""
-        slot.sent_at = ticks_ms()
-        await self._publish(slot.topic, slot.payload, slot.flags, slot.pid)
+    def flow(self):
+        """From now on messages of the queue are sent."""
+        self._flowing = True
+        self.pump()
+
+    def pump(self):
+        """Send what the queue has and the window allows, unless a packet is half written."""
+        if not self._flowing:
+            return
+        out = self._out
+        while not self._busy and not self.failure:
+            message = self._flight.next(ticks_ms())
+            if not message:
+                return
+            left = out.publish(message.topic, message.payload, message.flags, message.pid)
+            self._put(out.buf, out.off, out.n, message.payload, left)
 
     async def subscribe(self, filters):
         """Subscribe with QoS 1; the codes of SUBACK (0x80: refused), one a filter."""
         self._granted.clear()
+        self._wanted = len(filters)
         if await self._turn():
             packet = packets.subscribe(_SUBSCRIBE_PID, filters)
             await self._put(packet, 0, len(packet))
@@ -158,16 +176,18 @@ class Session:
         self._acks.extend(bytes((packets.PUBACK, 2, pid >> 8, pid & 255)))
 
     def flush(self):
-        """Send the queued acknowledgements in one write, unless a packet is half written."""
-        if self._acks and not self._busy:
+        """Send the queued acknowledgements in one write, then what the queue has."""
+        if self._acks and not self._busy and not self.failure:
             acks = self._acks
             self._acks = bytearray()
             self._put(acks, 0, len(acks))
+        self.pump()
 
-    def disconnect(self):
-        """DISCONNECT (3.14), if nothing is half written: the server then drops the will."""
-        if not self._busy:
-            self._put(_DISCONNECT, 0, 2)
+    async def goodbye(self, topic, payload, flags):
+        """A last message, then DISCONNECT (3.14): the server drops the will."""
+        await self.publish(topic, payload, flags)
+        if await self._turn():
+            await self._put(_DISCONNECT, 0, 2)
 
     # -- reading
 
@@ -175,22 +195,26 @@ class Session:
         """Read and handle packets until the connection ends; raises Lost."""
         in_ = self._in
         turns = 0
-        while True:
+        while not self.failure:
             try:
                 n = self._read(in_.room())
             except (OSError, ValueError) as e:
                 raise Lost("READ", "the connection broke (%s)" % e)
             if n is None:
                 turns = 0
-                await wait(self._raw, False)
+                await self._wait(self._raw, False)
                 continue
             if not n:
                 raise Lost("CLOSED", "the server closed the connection")
             self._heard_at = ticks_ms()
+            self._pinged = False
+            self._counters.bytes_in += n
             in_.have += n
             while in_.next():
                 self._handle(in_)
             self.flush()
+            if len(self._acks) > _MOST_ACKS:
+                await self._turn()
             turns += 1
             if turns == _TURNS:
                 turns = 0
@@ -202,53 +226,41 @@ class Session:
         size = in_.end - at
         if op & 0xF0 == packets.PUBLISH:
             in_.publish()
-            if self._on_publish(in_) and in_.pid:
+            self._counters.received += 1
+            if self._on_publish(in_, self) and in_.pid:
                 self.acknowledge(in_.pid)
         elif op == packets.PUBACK and size == 2:
-            pid = in_.buf[at] << 8 | in_.buf[at + 1]
-            for slot in self._slots:
-                if slot.pid == pid:
-                    slot.pid = 0
-                    slot.topic = slot.payload = None
-                    slot.done.set()
-                    self._room.set()
-                    return
-        elif op == packets.SUBACK and size >= 3:
+            if self._flight.acknowledged(in_.buf[at] << 8 | in_.buf[at + 1]):
+                self._counters.acknowledged += 1
+        elif op == packets.SUBACK and self._is_granted(in_.buf, at, size):
             self._codes = bytes(in_.buf[at + 2 : in_.end])
             self._granted.set()
         elif op != packets.PINGRESP or size:
             raise Lost("MALFORMED", "the server sent a packet out of place (0x%02x)" % op)
 
+    def _is_granted(self, buf, at, size):
+        """Whether this SUBACK answers our SUBSCRIBE."""
+        return size == 2 + self._wanted and buf[at] << 8 | buf[at + 1] == _SUBSCRIBE_PID
+
     # -- liveness
 
-    async def watch(self):
-        """Ping when nothing was sent, or nothing was heard, for half a keep-alive. Raises Lost
-        when the server is silent for one and a quarter, or an acknowledgement is overdue."""
+    def check(self, now):
+        """To be called a few times per keep-alive with the ticks of now: fails the session when
+        the server was silent for one and a quarter, or a message is not acknowledged in time;
+        pings when nothing was sent, or nothing was heard, for half a keep-alive."""
         keepalive = self._keepalive_ms
-        sends = self.sends
-        while True:
-            await asyncio.sleep_ms(keepalive // 8)
-            now = ticks_ms()
-            if self.sends != sends:
-                sends = self.sends
-                self._sent_at = now
-            silent = ticks_diff(now, self._heard_at)
-            if silent > keepalive * 5 // 4:
-                raise Lost("SILENT", "the server was silent for %d s" % (silent // 1000))
-            for slot in self._slots:
-                unacknowledged = slot.pid and slot.sent_at is not None
-                if unacknowledged and ticks_diff(now, slot.sent_at) > _ACK_MS:
-                    raise Lost("NO_ACK", "a message was not acknowledged in time")
-            if max(silent, ticks_diff(now, self._sent_at)) > keepalive // 2 and not self._busy:
+        if self._sends != self._sends_seen:
+            self._sends_seen = self._sends
+            self._sent_at = now
+        silent = ticks_diff(now, self._heard_at)
+        if silent > keepalive * 5 // 4:
+            self.fail(Lost("SILENT", "the server was silent for %d s" % (silent // 1000)))
+        elif self._busy:
+            return
+        elif self._flight.overdue(now, _ACK_MS):
+            self.fail(Lost("NO_ACK", "a message was not acknowledged within 20 s"))
+        else:
+            half = keepalive // 2
+            if ticks_diff(now, self._sent_at) > half or (silent > half and not self._pinged):
+                self._pinged = True
                 self._put(_PING, 0, 2)
-            self.flush()
-
-
-def wait(raw, for_write):
-    """Await the raw socket: a TLS object has no descriptor, its poll sleeps (facts/ports 0.4)."""
-    queue = asyncio.core._io_queue
-    if for_write:
-        queue.queue_write(raw)
-    else:
-        queue.queue_read(raw)
-    yield

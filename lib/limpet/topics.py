@@ -2,9 +2,13 @@
 
 import asyncio
 
+from micropython import const
+
+from .errors import LimpetError
 from .packets import matches
 
-_MAX_CACHED = 32
+_MAX_CACHED = const(32)
+_MAX_RUNNING = const(16)  # handlers at work before QoS 0 messages for more of them are dropped
 
 
 def _generator():
@@ -42,6 +46,7 @@ class Router:
         self._log = log
         self._routes = []
         self._cache = {}
+        self._running = 0
         self._device = ""
 
     @property
@@ -83,24 +88,29 @@ class Router:
         """The absolute topic (bytes) to publish to; kept, so that a publish allocates nothing."""
         found = self._cache.get(topic)
         if found is None:
+            if not self._device:
+                raise LimpetError("NO_NAME", "start an enrolled client before it publishes")
             if len(self._cache) >= _MAX_CACHED:
                 self._cache.clear()
             found = self._cache[topic] = self._absolute(topic, "up")
         return found
 
-    def deliver(self, in_, acknowledge):
-        """Hand a PUBLISH to its handler. True when it may be acknowledged now; a coroutine has
-        `acknowledge(pid)` called when it has ended."""
+    def deliver(self, in_, session):
+        """Hand a PUBLISH to its handler. True when it may be acknowledged now; after a coroutine
+        `session` does it when the coroutine has ended."""
         topic = in_.view[in_.at + 2 : in_.topic_end]
         for route in self._routes:
             if topic == route.filter or (route.wild and matches(route.filter, topic)):
                 if in_.op & 1 and not route.retained:
                     return True  # an old command is no command
-                return self._call(route, topic, in_.view[in_.payload : in_.end], in_, acknowledge)
+                return self._call(route, topic, in_.view[in_.payload : in_.end], in_, session)
         return True
 
-    def _call(self, route, topic, payload, in_, acknowledge):
+    def _call(self, route, topic, payload, in_, session):
         if not route.plain:  # it may run later, when the buffer holds something else
+            if self._running >= _MAX_RUNNING and not in_.pid:
+                self._log("too many handlers at work: dropped a message for %s" % route.topic)
+                return True
             topic = bytes(topic)
             payload = bytes(payload)
         try:
@@ -110,13 +120,17 @@ class Router:
             return True
         if route.plain or not hasattr(result, "send"):
             return True
-        asyncio.create_task(self._run(route, result, in_.pid, acknowledge))
+        self._running += 1
+        asyncio.create_task(self._run(route, result, in_.pid, session))
         return False
 
-    async def _run(self, route, coroutine, pid, acknowledge):
+    async def _run(self, route, coroutine, pid, session):
         try:
             await coroutine
         except Exception as e:
             self._log("the handler of %s failed: %s" % (route.topic, repr(e)))
+        finally:
+            self._running -= 1
         if pid:
-            acknowledge(pid)
+            session.acknowledge(pid)
+            session.flush()

@@ -1,72 +1,98 @@
-"""Joining one of several Wi-Fi networks, in their order, on CYW43 and ESP32 alike."""
+"""Joining one of several Wi-Fi networks, in their order, on CYW43 and ESP32 alike.
 
-import asyncio
+A generator of waits, as link.py describes them.
+"""
+
+from time import ticks_add, ticks_diff, ticks_ms
 
 import network
 from micropython import const
 
+from . import vault
 from .errors import Lost
 
 _JOIN_MS = const(20_000)  # for one network, address included
 _STEP_MS = const(100)
+_WRONG_KEY = (-3, 15, 202, 204)  # rp2; esp32: handshake time-out, authentication failed
+_HINT_FROM = const(3)  # failures in a row before the key is named: any of them can be the radio's
 
 
 class Wifi:
-    """`networks` is a list of (ssid, key) as bytes; an empty key is an open network."""
+    """Brings the station interface up, and again when it is not.
 
-    def __init__(self, networks, log):
-        self._networks = networks
-        self._log = log
-        self._first = 0
+    `country` is two letters; `address` is (address, mask, gateway, DNS server) when there is no
+    DHCP; `save` leaves the radio's power save on, which costs 100 ms and more a message.
+    """
+
+    def __init__(self, log, country=None, address=None, save=False):
+        if country:
+            network.country(country)
         station = getattr(network.WLAN, "IF_STA", None)
         self._wlan = network.WLAN(network.STA_IF if station is None else station)
+        self._log = log
+        self._address = address
+        self._save = save
+        self._first = 0
+        self._keys_refused = 0
 
-    def connected(self):
-        """Whether the interface has a link and an address."""
-        return self._wlan.isconnected()
+    def up(self, record):
+        """Return when the interface is up; a generator.
 
-    async def up(self):
-        """Return when the interface is up; raises Lost when no network could be joined.
-
-        isconnected() is only a beginning: MQTT's liveness decides whether the link works.
+        Raises Lost (WIFI) when none of the record's networks could be joined. isconnected() is
+        only a beginning: MQTT's liveness decides whether the link works.
         """
         wlan = self._wlan
-        if wlan.isconnected():
+        networks = record.all(vault.NETWORK)
+        if wlan.isconnected() or not networks:
             return
         wlan.active(True)
-        try:
-            wlan.config(reconnects=0)  # esp32 would try the wrong network for ever
-        except (ValueError, OSError, TypeError):
-            pass  # rp2 makes no tries of its own
-        count = len(self._networks)
+        # esp32 would try the wrong network for ever; rp2 makes no tries of its own.
+        self._configure(reconnects=0)
+        if not self._save:
+            self._configure(pm=getattr(network.WLAN, "PM_NONE", 0))
+        if self._address:
+            wlan.ifconfig(self._address)
+        count = len(networks)
         why = ""
         for i in range(count):
-            ssid, key = self._networks[(self._first + i) % count]
-            why = await self._join(ssid.decode(), key.decode())
+            at = (self._first + i) % count
+            why = yield from self._join(networks[at])
             if not why:
-                self._first = (self._first + i) % count
+                self._first = at
+                self._keys_refused = 0
                 return
         raise Lost("WIFI", "no Wi-Fi network could be joined (%s)" % why)
 
-    async def _join(self, ssid, key):
-        """Try one network; empty when joined, otherwise why not."""
+    def _configure(self, **options):
+        try:
+            self._wlan.config(**options)
+        except (ValueError, OSError, TypeError):
+            pass  # not a port that has it
+
+    def _join(self, field):
+        """Try one network (length, SSID, key); empty when joined, otherwise why not."""
         wlan = self._wlan
+        n = field[0] + 1
+        ssid = field[1:n].decode()
         try:
             wlan.disconnect()
-            wlan.connect(ssid, key or None)
+            wlan.connect(ssid, field[n:].decode() or None)
         except OSError as e:
             return "%s: %s" % (ssid, e)
-        for _ in range(_JOIN_MS // _STEP_MS):
-            await asyncio.sleep_ms(_STEP_MS)
+        until = ticks_add(ticks_ms(), _JOIN_MS)
+        while ticks_diff(until, ticks_ms()) > 0:
+            yield None, False, _STEP_MS
             if wlan.isconnected():
                 self._log("Wi-Fi %s joined" % ssid)
                 return ""
             status = wlan.status()
-            # rp2 tells failures by numbers below 0, esp32 by disconnect reasons 2 to 255
-            if status < 0 or (1 < status < 256 and status not in (2, 3)):
+            # rp2 tells failures by numbers below 0, esp32 by disconnect reasons from 4 to 255
+            if status < 0 or 3 < status < 256:
                 break
-        return "%s: status %d%s" % (
-            ssid,
-            wlan.status(),
-            ", is the key right?" if wlan.status() in (-3, 15, 202, 204) else "",
-        )
+        status = wlan.status()
+        hint = ""
+        if status in _WRONG_KEY:
+            self._keys_refused += 1
+            if self._keys_refused >= _HINT_FROM:
+                hint = ", is the key right?"
+        return "%s: status %d%s" % (ssid, status, hint)

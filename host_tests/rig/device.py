@@ -1,0 +1,139 @@
+"""Devices for system tests: sketches on the real MicroPython binary, enrolled at a real broker."""
+
+import json
+import os
+import queue
+import secrets
+import subprocess
+import textwrap
+import threading
+import time
+
+import pytest
+from limpet_kit import ca
+from limpet_kit.broker import accounts, server
+from rig import micropython as binary
+
+__all__ = ["device_factory"]
+
+WAIT_S = 15
+DEVICE = binary.ROOT / "host_tests" / "device"
+
+
+class Device:
+    """One enrolled device: its folder, its account, and the sketch that it runs."""
+
+    def __init__(self, folder, broker, name, servers=None, anchor=None):
+        self.folder = folder
+        self.broker = broker
+        self.name = name
+        self.program = binary.find()
+        if self.program is None:
+            pytest.skip("the MicroPython binary is NOT INSTALLED: device code was not run on it")
+        folder.mkdir()
+        environment = binary.environment(folder)
+        environment["MICROPYPATH"] = os.pathsep.join([str(DEVICE), environment["MICROPYPATH"]])
+        self.environment = environment
+        self.password = accounts.draw_password(broker.settings.profile)
+        self.account = accounts.Account(
+            accounts.draw_account(), accounts.verifier(self.password), accounts.device_acl(name)
+        )
+        self.process = None
+        self.lines = queue.Queue()
+        self.seen = []
+        fields = [
+            (1, name.encode()),
+            (2, b"\1" if broker.settings.profile == "binary" else b"\2"),
+            (3, self.account.name.encode()),
+            (4, self.password.reveal()),
+            (7, secrets.token_bytes(32)),
+            (8, anchor or ca.anchor_der(broker.settings.folder)),
+        ] + [(9, s.encode()) for s in servers or [broker.settings.server]]
+        packed = b"".join(bytes([t]) + len(v).to_bytes(2, "big") + v for t, v in fields)
+        parts = secrets.token_bytes(16), secrets.token_bytes(32), packed
+        done = subprocess.run(
+            [self.program, DEVICE / "sketch.py", folder],
+            input=" ".join(part.hex() for part in parts) + "\n",
+            capture_output=True,
+            text=True,
+            env=environment,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def run(self, sketch, heap="400k"):
+        """Start a sketch (source text); `client()` and `say()` of device/sketch.py are there."""
+        file = self.folder / "main.py"
+        head = "import asyncio, sys\nfrom sketch import client, say, vault\n"
+        file.write_text(head + textwrap.dedent(sketch))
+        self.process = subprocess.Popen(
+            [self.program, "-X", f"heapsize={heap}", file, self.folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self.environment,
+        )
+        threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
+
+    def _read(self, process):
+        for line in process.stdout:
+            self.lines.put(line.rstrip())
+        self.lines.put(None)
+
+    def wait(self, event, timeout=WAIT_S, **values):
+        """The next line of this event and these values, text by its beginning; what comes before
+        is skipped."""
+        until = time.monotonic() + timeout
+        while True:
+            try:
+                line = self.lines.get(timeout=max(0, until - time.monotonic()))
+            except queue.Empty:
+                line = None
+            if line is None:
+                pytest.fail(f"no {event} {values} came; the device said:\n" + self.said())
+            self.seen.append(line)
+            if line.startswith("{"):
+                found = json.loads(line)
+                if found["event"] == event and all(
+                    _fits(found[name], value) for name, value in values.items()
+                ):
+                    return found
+
+    def said(self):
+        """All that has been read from it."""
+        return "\n".join(self.seen[-40:])
+
+    def end(self, timeout=WAIT_S):
+        """Wait for the end of the sketch; its exit code."""
+        code = self.process.wait(timeout)
+        while (line := self.lines.get(timeout=timeout)) is not None:
+            self.seen.append(line)
+        return code
+
+    def kill(self):
+        """Cut its power."""
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+
+
+def _fits(found, wanted):
+    return found.startswith(wanted) if isinstance(wanted, str) else found == wanted
+
+
+@pytest.fixture
+def device_factory(tmp_path):
+    """`device_factory(broker, *names, servers=None)` -> enrolled Devices, one or a list."""
+    made = []
+
+    def factory(broker, *names, **options):
+        names = names or ("lamp-1",)
+        new = [Device(tmp_path / name, broker, name, **options) for name in names]
+        made.extend(new)
+        accounts_ = [d.account for d in made if d.broker is broker]
+        assert server.sync(broker.settings, accounts_, force=True)
+        return new[0] if len(new) == 1 else new
+
+    yield factory
+    for device in made:
+        device.kill()

@@ -1,0 +1,82 @@
+"""What a client is doing and why, for people and sketches; what it has done, in numbers."""
+
+import asyncio
+from time import ticks_diff, ticks_ms
+
+from micropython import const
+
+_KEPT = const(8)  # changes that a slow reader of events can catch up with
+
+
+class Counters:
+    """Since the client was made."""
+
+    def __init__(self):
+        self.connects = 0  # logins that the server took
+        self.failures = {}  # code of LimpetError: how often
+        self.published = 0  # QoS 0 sent and QoS 1 queued
+        self.acknowledged = 0  # QoS 1
+        self.dropped = 0  # QoS 0 while offline
+        self.received = 0
+        self.bytes_out = 0  # of MQTT, before TLS
+        self.bytes_in = 0
+
+
+class Status:
+    """State, reason and counters; `log` takes a line of text at each change."""
+
+    def __init__(self, state, log):
+        self.state = state
+        self.reason = ""  # words for the last failure
+        self.counters = Counters()
+        self.log = log
+        self._next_at = None
+        self.changes = []  # the last of them: (state, reason)
+        self.count = 0
+        self.changed = asyncio.Event()
+
+    def set(self, state, reason=""):
+        """Enter a state, and tell whoever waits for it."""
+        if state == self.state and reason == self.reason:
+            return
+        self.state = state
+        self.reason = reason
+        self.log("%s: %s" % (state, reason) if reason else state)
+        self.changes.append((state, reason))
+        if len(self.changes) > _KEPT:
+            self.changes.pop(0)
+        self.count += 1
+        self.changed.set()
+
+    def fail(self, state, failure, next_at):
+        """Enter the state after a failure; `next_at` is the next try in ticks."""
+        failures = self.counters.failures
+        failures[failure.code] = failures.get(failure.code, 0) + 1
+        self._next_at = next_at
+        self.set(state, failure.words)
+
+    @property
+    def next_try(self):
+        """Whole seconds until the next try, 0 when none is planned."""
+        if self._next_at is None:
+            return 0
+        return max(0, (ticks_diff(self._next_at, ticks_ms()) + 999) // 1000)
+
+
+class Events:
+    """An asynchronous iterator over the changes from now on: (state, reason)."""
+
+    def __init__(self, status):
+        self._status = status
+        self._seen = status.count
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        status = self._status
+        while self._seen == status.count:
+            status.changed.clear()
+            await status.changed.wait()
+        self._seen = max(self._seen, status.count - len(status.changes)) + 1
+        return status.changes[self._seen - status.count - 1]
