@@ -50,7 +50,7 @@ HORIZON = 600.0
 class Limpet:
     """The device library's own schedule and deadline."""
 
-    cut = float(link.DEADLINE)
+    cut = link.DEADLINE_MS / 1000
 
     def __init__(self, draw: random.Random) -> None:
         self._retry = retry.Retry(lambda: draw.getrandbits(24))

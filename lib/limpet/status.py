@@ -54,6 +54,7 @@ class Status:
         failures[failure.code] = failures.get(failure.code, 0) + 1
         self._next_at = next_at
         self.set(state, failure.words)
+        self.log("next try in %d s" % self.next_try)
 
     @property
     def next_try(self):

@@ -24,7 +24,7 @@ class FileStore:
     flash until `scrub` is done.
     """
 
-    def __init__(self, folder="/limpet"):
+    def __init__(self, folder="/.limpet"):
         self._folder = folder
 
     def read(self, item):
