@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from limpet_kit import ca
+from limpet_kit import ca, micropython
 from limpet_kit.broker import accounts, server
 from rig import micropython as binary
 
@@ -27,7 +27,7 @@ class Device:
         self.folder = folder
         self.broker = broker
         self.name = name
-        self.program = binary.find()
+        self.program = micropython.find()
         if self.program is None:
             pytest.skip("the MicroPython binary is NOT INSTALLED: device code was not run on it")
         folder.mkdir()

@@ -1,6 +1,5 @@
 """The real MicroPython binary, for tests that run device code on it."""
 
-import functools
 import os
 import shutil
 import subprocess
@@ -8,19 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from limpet_kit import micropython as micropython_program
 
 __all__ = ["LIB", "ROOT", "micropython"]
 
 ROOT = Path(__file__).resolve().parents[2]
 LIB = ROOT / "lib"
-
-
-@functools.cache
-def find() -> str | None:
-    """The program: `LIMPET_MICROPYTHON`, or the one installed beside this Python."""
-    chosen = os.environ.get("LIMPET_MICROPYTHON")
-    beside = Path(sys.executable).with_name("micropython")
-    return shutil.which(chosen) if chosen else str(beside) if beside.exists() else None
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -35,7 +27,7 @@ def environment(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def micropython(tmp_path_factory):
     """`micropython(arguments, heap="8m", timeout=60)` -> CompletedProcess (text)."""
-    program = find()
+    program = micropython_program.find()
     if program is None:
         pytest.skip("the MicroPython binary is NOT INSTALLED: device code was not run on it")
     variables = environment(tmp_path_factory.mktemp("micropython"))

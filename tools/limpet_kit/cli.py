@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from . import errors
 
 # verb: module in limpet_kit.commands, with HELP, arguments(parser) and run(args) -> exit code
-COMMANDS = ("broker",)
+COMMANDS = ("up", "enroll", "status", "ledger", "broker", "sim", "demo")
 
 
 def parser() -> argparse.ArgumentParser:

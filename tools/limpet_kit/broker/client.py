@@ -93,6 +93,7 @@ class KitClient:
         self._messages: queue.Queue[tuple[str, bytes]] = queue.Queue(KEPT)
         self._unclaimed: list[tuple[str, bytes]] = []
         self._answered = threading.Event()
+        self._online = threading.Event()
         self._refusal: str | None = None
         self._granted: dict[int | None, list[Any]] = {}
         self._subscribed = threading.Condition()
@@ -105,6 +106,7 @@ class KitClient:
         self._mqtt = paho.Client(CallbackAPIVersion.VERSION2, account, reconnect_on_failure=True)
         self._mqtt.reconnect_delay_set(0.2, 5)
         self._mqtt.on_connect = self._on_connect
+        self._mqtt.on_disconnect = self._on_disconnect
         self._mqtt.on_message = self._on_message
         self._mqtt.on_subscribe = self._on_subscribe
         try:
@@ -137,11 +139,17 @@ class KitClient:
         self._leave()
 
     def publish(self, topic: str, payload: bytes, qos: int = 1, retain: bool = False) -> None:
-        """Publish; with QoS 1 returns when the broker has acknowledged it, else `KitError`."""
-        info = self._mqtt.publish(topic, payload, qos, retain)
-        with contextlib.suppress(RuntimeError, ValueError):  # not connected, queue full
-            info.wait_for_publish(self._timeout_s)
-        if not info.is_published():
+        """Publish; with QoS 1 returns when the broker has acknowledged it, else `KitError`.
+
+        While the link is broken it waits for the next one.
+        """
+        published = False
+        if self._online.wait(self._timeout_s):
+            info = self._mqtt.publish(topic, payload, qos, retain)
+            with contextlib.suppress(RuntimeError, ValueError):  # the link just broke, queue full
+                info.wait_for_publish(self._timeout_s)
+                published = info.is_published()
+        if not published:
             raise KitError(f"{_where(self._settings)} did not take a message.", NO_BROKER)
 
     def subscribe(self, topic_filter: str, qos: int = 1) -> None:
@@ -201,7 +209,12 @@ class KitClient:
         self._refusal = str(code) if code.is_failure else None
         if not code.is_failure and self._filters:
             client.subscribe(list(self._filters.items()))
+        if not code.is_failure:
+            self._online.set()
         self._answered.set()
+
+    def _on_disconnect(self, *_: Any) -> None:
+        self._online.clear()
 
     def _on_message(self, client: Any, data: Any, message: paho.MQTTMessage) -> None:
         if self._messages.full():

@@ -221,6 +221,13 @@ def _taken(settings: Settings, account: str, password: Secret) -> bool:
     return False
 
 
+def free_port() -> int:
+    """A TCP port of loopback that nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def check_port(settings: Settings) -> None:
     """`KitError` when the broker could not listen where it should."""
     family = socket.AF_INET6 if ":" in settings.listen else socket.AF_INET

@@ -7,26 +7,22 @@ broker.log broker.pid mosquitto.conf mosquitto.db    made while it runs
 
 from __future__ import annotations
 
-import importlib
 import ipaddress
 import json
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import ca
+from .. import ca, toml
 from ..errors import NO_BROKER, KitError
 from ..secret import Secret
 from . import accounts, mosquitto
 from .accounts import Account
 from .files import sync_folder, write_private
-
-toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 PORT = 8883
 # Kind of broker: the credential profiles that it can take, the best one first.
@@ -97,7 +93,7 @@ def load(folder: Path) -> Settings:
         raise broken(path, getattr(e, "strerror", None) or "not UTF-8 text") from None
     try:
         values = toml.loads(text)
-    except toml.TOMLDecodeError as e:
+    except toml.Malformed as e:
         raise broken(path, str(e)) from None
     return _checked(folder, path, values)
 

@@ -1,0 +1,143 @@
+"""The main job: from a board at a port to a unit that is online at its broker.
+
+`broker` gets a broker ready, `simulated` a simulated board, `bring_up` does the rest: library,
+enrolment, application, start. Each tells a `Step` callback what it has done.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import enrolment, install, ports, sim
+from .board import Board
+from .broker import server, settings
+from .broker.settings import Settings
+from .console import Console
+from .enrolment import ONLINE_S, Plan, Step
+from .errors import ENROLLED, NOT_ONLINE, KitError
+from .ledger import ACTIVE, Ledger, Unit
+from .seriallog import SerialLog
+from .watch import Watch
+
+FIRST_SIM = "sim:sim-1"
+_READING_S = 10.0  # for the first reading of a board that is online
+
+
+@dataclass(frozen=True)
+class Done:
+    """What was done: the unit, library files written, whether it was enrolled now, our main.py or
+    the board's own, seconds from the start of the program to its first word at the broker."""
+
+    unit: Unit
+    files: int
+    enrolled: bool
+    our_main: bool
+    online_s: float
+
+
+def broker(folder: Path, for_simulated: bool, step: Step) -> Settings:
+    """The broker of a folder, running.
+
+    A missing one is made only where nothing has to be decided: for a simulated board, on this
+    machine alone. Raises `KitError` (NO_BROKER) otherwise.
+    """
+    try:
+        chosen = settings.load(folder)
+    except KitError:
+        if not for_simulated or folder.exists():
+            raise
+        chosen = settings.create(folder, list(settings.LOOPBACK))
+        step("broker", f"made one for this machine only in {folder}")
+    running = server.open_broker(chosen)
+    if not running.running():
+        running.start()
+        step(
+            "broker", f"started, {chosen.kind} on {chosen.server}; it runs on: limpet broker stop"
+        )
+    return chosen
+
+
+def simulated(port: str, step: Step) -> str:
+    """Start the simulated board that `port` names (`sim`, `sim:NAME`); the port to talk to."""
+    port = FIRST_SIM if port == "sim" else port
+    if port.startswith(ports.SIM):
+        name = port.removeprefix(ports.SIM)
+        known = sim.find(name)
+        if not known or not known.running:
+            board = sim.start(name)
+            step("board", f"simulated board {name} started, a {board.board}")
+    return port
+
+
+def bring_up(
+    port: str,
+    chosen: Settings,
+    plan: Plan,
+    console: Console,
+    step: Step,
+    arrived: Callable[[str, bytes], None] = lambda topic, payload: None,
+    sketch: Path | None = None,
+    replace_main: bool = False,
+    wait_s: float = ONLINE_S,
+) -> Done:
+    """Library, enrolment unless the board has it, application, start; until it is online.
+
+    What it publishes, up to its first reading, is handed to `arrived`: topic below its branch,
+    payload. Raises `KitError` as `enrolment.enroll` and `enrolment.activate` do.
+    """
+    with Ledger() as ledger, Board(port) as board:
+        with console.progress("library") as progress:
+            files = install.library(board, progress)
+        step("library", f"{files} files written" if files else "up to date")
+        board.soft_reset()  # forgets what was imported of an older one
+        unit = enrolment.held(ledger, enrolment.look(board))
+        known = unit is not None and unit.state == ACTIVE and not unit.replaces
+        if unit is None or not known or plan.replace:
+            known = False
+            unit = enrolment.enroll(board, ledger, chosen, plan, step)
+        elif unit.broker != chosen.kit:
+            raise KitError(
+                f"This board is {unit.name} of another broker than the one in {chosen.folder}. "
+                "Name its own with --broker, or enrol it anew with --replace.",
+                ENROLLED,
+            )
+        ours = install.application(board, sketch, replace_main)
+        step("application", "main.py is in place" if ours else "the board's own main.py stays")
+        with Watch(chosen, unit.name) as watch, ExitStack() as stack:
+            logs: list[SerialLog] = []
+            began = time.monotonic()
+
+            def listening(name: str, words: str) -> None:
+                step(name, words)
+                if name == enrolment.STARTED:
+                    logs.append(stack.enter_context(SerialLog(board.device)))
+
+            try:
+                if known:
+                    board.soft_reset(run_main=True)
+                    listening(enrolment.STARTED, "its program runs")
+                else:
+                    unit = enrolment.activate(board, ledger, chosen, unit, listening, wait_s)
+                if not watch.online(wait_s):
+                    raise KitError(f"{unit.name} did not come online.", NOT_ONLINE)
+            except KitError as e:
+                said = [line for log in logs for line in log.rest() if line][-3:]
+                if e.code != NOT_ONLINE or not said:
+                    raise
+                raise KitError(f"{e} The board says: {' / '.join(said)}", NOT_ONLINE) from None
+            online_s = time.monotonic() - began
+            step("online", f"{unit.name} after {online_s:.1f} s")
+            _show(watch, arrived)
+        return Done(unit, files, not known, ours, online_s)
+
+
+def _show(watch: Watch, arrived: Callable[[str, bytes], None]) -> None:
+    end = time.monotonic() + _READING_S
+    while message := watch.anything(end - time.monotonic()):
+        arrived(*message)
+        if message[0].startswith("up/"):
+            return

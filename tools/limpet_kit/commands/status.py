@@ -1,0 +1,115 @@
+"""`limpet status`: where things are, and what comes next."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from serial.tools import list_ports
+
+from .. import paths, sim
+from ..broker import server, settings
+from ..console import Console, printable
+from ..errors import OK, KitError
+from ..ledger import ACTIVE, NEW, PROVED, REGISTERED, Ledger, Unit
+from ..ports import SIM
+from .ledger import describe
+
+HELP = "what is plugged in, which units there are, how the broker is, what comes next"
+EPILOG = "example:  limpet status"
+
+_NEXT = {
+    NEW: "cut before it had an account: plug it in and run limpet enroll, or limpet ledger drop",
+    PROVED: "cut before the broker knew it: plug it in and run limpet enroll",
+    REGISTERED: "written, but never seen online: power it, or run limpet enroll",
+}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    parser.add_argument(
+        "--broker", metavar="DIR", type=Path, help="the broker's folder (default: the kit's own)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Say it; returns the exit code."""
+    console = Console(args.json)
+    found = boards()
+    broker = _broker(args.broker or paths.home() / "broker")
+    with Ledger() as ledger:
+        units = ledger.units()
+    steps = _next(found, broker, units)
+
+    console.line("Boards")
+    for board in found:
+        console.line(f"  {board['port']:<20} {board['what']}")
+    if not found:
+        console.line("  none is plugged in")
+    console.line("Broker")
+    console.line(f"  {broker['words']}")
+    console.line("Units")
+    for unit in units:
+        console.line(f"  {describe(unit)}")
+        if unit.state in _NEXT:
+            console.line(f"    {_NEXT[unit.state]}")
+    if not units:
+        console.line("  none yet")
+    console.line("Next")
+    for step in steps:
+        console.line(f"  {step}")
+    console.result(
+        {"boards": found, "broker": broker, "units": [asdict(u) for u in units], "next": steps}
+    )
+    return OK
+
+
+def boards() -> list[dict[str, Any]]:
+    """Ports with something that may be a board, and the simulated ones; nothing is opened."""
+    found: list[dict[str, Any]] = []
+    for port in sorted(list_ports.comports()):
+        if port.vid is not None:
+            found.append(
+                {
+                    "port": port.device,
+                    "usb": f"{port.vid:04x}:{port.pid or 0:04x}",
+                    "what": printable(port.description or "serial port", 60),
+                }
+            )
+    for board in sim.all():
+        running = "running" if board.running else "switched off"
+        what = f"simulated {board.board}, {running}"
+        found.append({"port": SIM + board.name, "usb": None, "what": what})
+    return found
+
+
+def _broker(folder: Path) -> dict[str, Any]:
+    try:
+        chosen = settings.load(folder)
+    except KitError as e:
+        return {"folder": str(folder), "running": False, "words": str(e), "server": None}
+    running = server.open_broker(chosen).running()
+    words = f"{chosen.server} ({chosen.kind}), {'running' if running else 'not running'}"
+    return {
+        "folder": str(chosen.folder),
+        "server": chosen.server,
+        "running": running,
+        "words": words,
+    }
+
+
+def _next(found: list[dict[str, Any]], broker: dict[str, Any], units: list[Unit]) -> list[str]:
+    """The commands that make sense now."""
+    steps = []
+    if broker["server"] is None:
+        steps.append("limpet broker init")
+    elif not broker["running"]:
+        steps.append(f"limpet broker run {broker['folder']}")
+    if not found:
+        steps.append("limpet up sim    (or plug a board in)")
+    elif not any(unit.state == ACTIVE for unit in units):
+        steps.append(f"limpet up {found[0]['port']}")
+    return steps or ["limpet audit PORT    (how well is the credential kept?)"]

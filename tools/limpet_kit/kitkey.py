@@ -1,0 +1,60 @@
+"""The kit key: 32 random bytes from which the control key of every device is computed.
+
+It lies in a file of its own, never in the ledger and never on the broker's machine. Whoever has
+it can change every device that was enrolled with it; without it, they are enrolled anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import paths
+from .broker.files import locked, write_private
+from .errors import FAILED, REFUSED, KitError
+from .secret import Secret
+
+_SIZE = 32
+
+
+@dataclass(frozen=True)
+class KitKey:
+    """The key and its id: 8 bytes in hex by which the ledger tells several keys apart."""
+
+    id: str
+    secret: Secret
+
+
+def path() -> Path:
+    """Where the kit key lies."""
+    return paths.home() / "kit.key"
+
+
+def load(make: bool = False) -> KitKey:
+    """The kit key; with `make` it is drawn when there is none.
+
+    Raises `KitError` when it is missing, readable for others, or not a kit key.
+    """
+    file = path()
+    if make and not file.exists():
+        with locked(file.with_name(".kit.key.lock")):
+            if not file.exists():
+                write_private(file, secrets.token_bytes(_SIZE))
+    try:
+        readable = file.stat().st_mode & 0o077
+        value = file.read_bytes()
+    except FileNotFoundError:
+        raise KitError(
+            f"The kit key {file} is missing. Bring it back from your backup: without it, enrolled "
+            "boards cannot be changed over the air.",
+            FAILED,
+        ) from None
+    if readable:
+        raise KitError(
+            f"Others can read the kit key {file}. If nobody did: chmod 600 {file}", REFUSED
+        )
+    if len(value) != _SIZE:
+        raise KitError(f"{file} is not a kit key: it has {len(value)} bytes.", FAILED)
+    return KitKey(hashlib.sha256(b"limpet/1/kit-key-id" + value).hexdigest()[:16], Secret(value))

@@ -1,0 +1,102 @@
+"""Serial ports: which one is meant, and why one cannot be opened, in words."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from . import sim
+from .console import printable
+from .errors import NO_BOARD, REFUSED, KitError
+
+SIM = "sim:"
+_BRIDGE = b"limpet_kit.sim.bridge"  # has its own board's port open
+
+
+def resolve(port: str) -> str:
+    """The device path behind `port`: a path, `COM3`, or `sim:NAME`.
+
+    Raises `KitError` for a network port: enrolment would send secrets through it in clear.
+    """
+    if port.startswith(SIM):
+        name = port[len(SIM) :]
+        board = sim.find(name)
+        if board is None or not board.running:
+            raise KitError(
+                f"There is no simulated board {printable(name, 40)!r} running. Start it with: "
+                f"limpet sim start {printable(name, 40)}",
+                NO_BOARD,
+            )
+        return str(board.device)
+    if "://" in port:
+        raise KitError(
+            "Boards are enrolled by cable only: a network port would carry secrets in clear. "
+            "Plug the board into this machine.",
+            REFUSED,
+        )
+    return port
+
+
+def simulated(device: str) -> bool:
+    """Whether one of our own simulated boards is behind this device path."""
+    real = os.path.realpath(device)
+    return any(os.path.realpath(board.device) == real for board in sim.all() if board.running)
+
+
+def check(device: str, port: str) -> None:
+    """`KitError` when there is no such port; Windows knows its ports by name only."""
+    if os.name == "posix" and not Path(device).exists():
+        raise KitError(
+            f"There is no port {port}. Is the board plugged in, with a cable that carries data? "
+            "`limpet status` lists what is there.",
+            NO_BOARD,
+        )
+
+
+def why_not(device: str, port: str) -> KitError:
+    """Why this port did not open, and what to do about it."""
+    try:
+        os.close(os.open(device, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK))
+    except PermissionError:
+        words = (
+            f"You may not open {port}. Join its group: sudo usermod -aG {_group(device)} $USER, "
+            "then log in again."
+        )
+    except OSError as e:
+        if e.errno == errno.EBUSY:
+            words = _busy(device, port)
+        else:
+            words = f"{port} cannot be opened: {e.strerror}. Plug the board in again."
+    else:
+        words = _busy(device, port) if holder(device) else f"{port} is not a serial port."
+    return KitError(words, NO_BOARD)
+
+
+def holder(device: str) -> str | None:
+    """Another process that has the device open, as `name (process 123)`; Linux only."""
+    real = os.path.realpath(device)
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if folder.name == str(os.getpid()) or _BRIDGE in (folder / "cmdline").read_bytes():
+                continue
+            if any(os.path.realpath(fd) == real for fd in (folder / "fd").iterdir()):
+                name = printable((folder / "comm").read_text().strip(), 40)
+                return f"{name} (process {folder.name})"
+        except OSError:
+            continue  # gone, or not ours to look at
+    return None
+
+
+def _busy(device: str, port: str) -> str:
+    by = holder(device)
+    return f"{port} is in use{f' by {by}' if by else ' by another program'}. Close that first."
+
+
+def _group(device: str) -> str:
+    import grp
+
+    try:
+        return grp.getgrgid(os.stat(device).st_gid).gr_name
+    except (KeyError, OSError):
+        return "dialout"

@@ -1,0 +1,16 @@
+"""TOML on every Python that the kit runs on: the standard library's has it from 3.11."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+_module = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+
+Malformed: type[ValueError] = _module.TOMLDecodeError
+
+
+def loads(text: str) -> dict[str, Any]:
+    """The text's values; raises `Malformed`."""
+    return dict(_module.loads(text))

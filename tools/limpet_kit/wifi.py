@@ -1,0 +1,97 @@
+"""Wi-Fi networks for a board: asked for without echo, or from the environment, stdin, a file.
+
+Never from the argument list, which every user of the machine can read. The text of a file, of
+stdin and of LIMPET_WIFI is two lines a network: its name, then its key (empty for an open one).
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import protocol
+from .errors import NO_NETWORK, REFUSED, KitError
+from .secret import Secret
+
+VARIABLE = "LIMPET_WIFI"
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network: its name (1 to 32 bytes) and its key, empty for an open one."""
+
+    ssid: bytes
+    key: Secret
+
+
+def networks(source: str | None = None) -> list[Network]:
+    """The networks, in the order in which a board tries them; empty when nobody gave one.
+
+    `source` is a file of mode 0600 or `-` for stdin; without it LIMPET_WIFI, and else a person
+    at the terminal, are asked. Raises `KitError` for a file that others can read and for what
+    cannot be a network.
+    """
+    if source == "-":
+        return parse(sys.stdin.read(), "stdin")
+    if source is not None:
+        return parse(_read(Path(source)), source)
+    if VARIABLE in os.environ:
+        return parse(os.environ[VARIABLE], VARIABLE)
+    return _ask() if sys.stdin.isatty() else []
+
+
+def parse(text: str, where: str) -> list[Network]:
+    """Networks of a text; `where` it came from is named in errors."""
+    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n") if text.strip() else []
+    if len(lines) % 2:
+        lines.append("")
+    found = [_network(ssid, key, where) for ssid, key in zip(lines[::2], lines[1::2], strict=True)]
+    if len(found) > protocol.REPEATS:
+        raise KitError(f"{where} names more than {protocol.REPEATS} networks.", NO_NETWORK)
+    return found
+
+
+def _ask() -> list[Network]:
+    found: list[Network] = []
+    print("Wi-Fi networks, in the order in which the board tries them; Enter alone ends.")
+    while len(found) < protocol.REPEATS:
+        try:
+            ssid = input("network name: ")
+            if not ssid:
+                break
+            key = getpass.getpass("its key (not shown; empty for an open network): ")
+            found.append(_network(ssid, key, "that"))
+        except EOFError:
+            break
+        except KitError as e:
+            print(e)
+    return found
+
+
+def _read(file: Path) -> str:
+    try:
+        if file.stat().st_mode & 0o077:
+            raise KitError(
+                f"Others can read {file}, which holds Wi-Fi keys: chmod 600 {file}", REFUSED
+            )
+        return file.read_text("utf-8")
+    except FileNotFoundError:
+        raise KitError(f"There is no file {file} with Wi-Fi networks.", NO_NETWORK) from None
+    except (OSError, UnicodeDecodeError) as e:
+        why = getattr(e, "strerror", None) or "not UTF-8 text"
+        raise KitError(f"{file} cannot be read: {why}.", NO_NETWORK) from None
+
+
+def _network(ssid: str, key: str, where: str) -> Network:
+    """Checked as the access point will (IEEE 802.11: 8 to 63 characters, or 64 hex digits)."""
+    name, secret = ssid.encode(), key.encode()
+    if not 1 <= len(name) <= 32:
+        raise KitError(f"A network name in {where} has not 1 to 32 bytes.", NO_NETWORK)
+    if secret and not 8 <= len(secret) <= 64:
+        raise KitError(
+            f"The key of the network {ssid!r} in {where} has not 8 to 63 characters.", NO_NETWORK
+        )
+    return Network(name, Secret(secret))
