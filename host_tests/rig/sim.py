@@ -45,13 +45,13 @@ def sim_factory(home):
 def tool():
     """`tool("mpremote", ...)`: run a program of this environment; its CompletedProcess (bytes)."""
 
-    def run(name, *arguments, timeout=60, check=True, **options):
+    def run(name, *arguments, timeout=60, check=True, env=None, **options):
         program = Path(sys.executable).with_name(name)
         done = subprocess.run(
             [program, *map(str, arguments)],
             capture_output=True,
             timeout=timeout,
-            env={**os.environ, "NO_COLOR": "1"},
+            env={**(env or os.environ), "NO_COLOR": "1"},
             **options,
         )
         if check:

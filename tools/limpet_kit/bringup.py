@@ -56,7 +56,7 @@ def broker(folder: Path, for_simulated: bool, step: Step) -> Settings:
     if not running.running():
         running.start()
         step(
-            "broker", f"started, {chosen.kind} on {chosen.server}; it runs on: limpet broker stop"
+            "broker", f"started {chosen.kind} on {chosen.server}; end it with: limpet broker stop"
         )
     return chosen
 
@@ -130,7 +130,9 @@ def bring_up(
                     raise
                 raise KitError(f"{e} The board says: {' / '.join(said)}", NOT_ONLINE) from None
             online_s = time.monotonic() - began
-            step("online", f"{unit.name} after {online_s:.1f} s")
+            if known:
+                step(enrolment.ONLINE, f"{unit.name} is online")
+            step("first word", f"after {online_s:.1f} s")
             _show(watch, arrived)
         return Done(unit, files, not known, ours, online_s)
 

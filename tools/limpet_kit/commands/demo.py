@@ -133,7 +133,7 @@ class Demo:
         self._line(
             "command",
             took is not None,
-            f"ping answered in {took * 1000:.0f} ms" if took else "ping was not answered",
+            f"ping answered in {took * 1000:.1f} ms" if took else "ping was not answered",
         )
 
     def _restart_broker(self, watch: Watch) -> None:
