@@ -1,22 +1,15 @@
 """Real brokers for tests: each on a free loopback port, in the test's own folder, for its life."""
 
 import os
-import socket
 
 import pytest
 from limpet_kit.broker import mosquitto, server, settings
+from limpet_kit.broker.server import free_port
 from limpet_kit.errors import KitError
 
 __all__ = ["KINDS", "broker_factory", "free_port", "require"]
 
 KINDS = (pytest.param("mosquitto", marks=pytest.mark.mosquitto), "embedded")
-
-
-def free_port() -> int:
-    """A TCP port of loopback that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def require(kind: str) -> None:
@@ -37,13 +30,7 @@ def broker_factory(tmp_path):
     made = []
 
     def factory(kind="embedded", names=("localhost",), start=True, **options):
-        if kind == "mosquitto" and mosquitto.find() is None:
-            words = (
-                "mosquitto is NOT INSTALLED: this broker was not tested (apt install mosquitto)"
-            )
-            if os.environ.get("LIMPET_REQUIRE_ALL") == "1":
-                pytest.fail(words)
-            pytest.skip(words)
+        require(kind)
         for attempt in range(3):
             folder = tmp_path / f"broker-{len(made)}-{attempt}"
             chosen = settings.create(folder, list(names), free_port(), kind, **options)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from . import errors
 
+FIRST = "status"
 # verb: module in limpet_kit.commands, with HELP, arguments(parser) and run(args) -> exit code
 COMMANDS = ("up", "enroll", "status", "ledger", "broker", "sim", "demo")
 
@@ -41,7 +42,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     os.umask(0o077)  # whatever the kit writes is its owner's alone
-    args = parser().parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    args = parser().parse_args(given or [FIRST])  # alone, it says where you are
     try:
         return int(args.run(args))
     except errors.KitError as e:
