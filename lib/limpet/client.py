@@ -77,7 +77,7 @@ class Client:
         """
 
         def register(handler):
-            self._router.add(topic, handler, retained)
+            self._keeper.subscribe(self._router.add(topic, handler, retained))
             return handler
 
         return register

@@ -3,10 +3,14 @@
 A generator of waits, as link.py describes them.
 """
 
-from . import resolve, vault
+from . import packets, resolve
+from . import record as fields
 from .errors import Lost, Untrusted
 from .link import Link
 from .trust import Trust
+
+_PSK = bytes([fields.PSK])
+_X509 = bytes([fields.X509])
 
 
 class Dialler:
@@ -24,8 +28,9 @@ class Dialler:
         Untrusted before Lost.
         """
         failure = None
-        for server in record.all(vault.SERVER):
+        for server in record.all(fields.SERVER):
             host, _, port = server.decode().rpartition(":")
+            host = host.strip("[]")
             try:
                 addresses = yield from self._resolver.addresses(host, int(port))
             except Lost as e:
@@ -52,6 +57,23 @@ class Dialler:
         wanted = (record.generation, host)
         if self._trusting != wanted:
             self._trust = None  # its memory first
-            self._trust = Trust(record.all(vault.ANCHOR), host)
+            profile = record.one(fields.PROFILE)
+            psk = client = None
+            if profile == _PSK:
+                psk = record.one(fields.ACCOUNT), record.one(fields.PASSWORD)
+            elif profile == _X509:
+                client = record.one(fields.CERTIFICATE), record.one(fields.KEY)
+            self._trust = Trust(
+                record.all(fields.ANCHOR), host, record.all(fields.PIN), psk, client
+            )
             self._trusting = wanted
         return self._trust
+
+
+def hello(record, keepalive, clean, will=None):
+    """The CONNECT of a record's account (packets.connect), which is the client id too."""
+    account = record.one(fields.ACCOUNT)
+    password = record.one(fields.PASSWORD)
+    if record.one(fields.PROFILE) in (_PSK, _X509):  # TLS has said who we are
+        password = None
+    return packets.connect(account, account, password, keepalive, clean, will)

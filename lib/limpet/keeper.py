@@ -7,6 +7,7 @@ from time import ticks_add, ticks_diff, ticks_ms
 from micropython import const
 
 from . import clock, packets, retry, vault, x509
+from .dial import hello
 from .errors import LimpetError, Lost
 from .flight import Message
 from .logins import classify
@@ -144,15 +145,8 @@ class Keeper:
             steps.close()
 
     def _hello(self, record):
-        account = record.one(vault.ACCOUNT)
-        return packets.connect(
-            account,
-            account,
-            record.one(vault.PASSWORD),
-            self._keepalive,
-            self._clean,
-            (self._router.state, self._about("lost"), 1, True),
-        )
+        will = (self._router.state, self._about("lost"), 1, True)
+        return hello(record, self._keepalive, self._clean, will)
 
     def _about(self, cause, record=None):
         """The retained state: offline with a cause, or online."""
@@ -198,10 +192,8 @@ class Keeper:
         # The first one always: its SUBACK is the proof of health, and it brings a waiting change.
         known = self._subscribed if present else ()
         asked = filters[:1] + [f for f in filters[1:] if f not in known]
-        for wanted, code in zip(asked, await session.subscribe(asked)):
-            if code & 0x80:
-                self._status.log("the server refused the subscription to %s" % wanted.decode())
-        self._subscribed = () if self._clean else filters
+        await self._ask(session, asked)
+        self._subscribed = filters
         self._logins.accepted(record)
         session.flow()
         self.session = session
@@ -214,6 +206,17 @@ class Keeper:
             ack = self._logins.acknowledgement(record)
             flags = packets.QOS1 | packets.RETAIN
             asyncio.create_task(self.send(Message(self._router.kit_ack, ack, flags)))
+
+    async def _ask(self, session, filters):
+        for wanted, code in zip(filters, await session.subscribe(filters)):
+            if code & 0x80:
+                self._status.log("the server refused the subscription to %s" % wanted.decode())
+
+    def subscribe(self, topic_filter):
+        """Subscribe to one more filter when online; otherwise that happens with the login."""
+        session = self.session
+        if session:
+            asyncio.create_task(_guard(session, self._ask(session, [topic_filter])))
 
     def send(self, message):
         """Queue a QoS 1 message; await the answer for its acknowledgement."""

@@ -104,7 +104,7 @@ class Link:
                 if _is_memory(e):
                     words = _NO_MEMORY.get(sys.platform, "this machine has no memory left")
                     failure = Lost("MEMORY", "not enough memory for TLS (%s): %s" % (e, words))
-                elif self._step:
+                elif self._step and failure.code == "TLS":
                     failure = Lost(self._step[0], self._step[1] % e)
         raise failure
 

@@ -88,13 +88,15 @@ def _packet(first, body):
 
 
 def connect(client_id, user, password, keepalive, clean, will=None):
-    """CONNECT (3.1) as a bytearray. `will` is (topic, payload, qos, retain)."""
-    flags = 0xC0 | (2 if clean else 0)
+    """CONNECT (3.1) as a bytearray. `will` is (topic, payload, qos, retain); without a password
+    the user is left out as well."""
+    flags = (0xC0 if password else 0) | (2 if clean else 0)
     parts = [client_id]
     if will:
         flags |= 4 | will[2] << 3 | (32 if will[3] else 0)
         parts += will[:2]
-    parts += (user, password)
+    if password:
+        parts += (user, password)
     body = b"\0\4MQTT\4" + bytes((flags, keepalive >> 8, keepalive & 255)) + _strings(parts)
     if len(body) >= 16384:
         raise ValueError("CONNECT is too long")

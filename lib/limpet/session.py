@@ -52,7 +52,8 @@ class Session:
         self._free = asyncio.Event()
         self._writer = None
         self._acks = bytearray()
-        self._wanted = 0  # how many codes the SUBACK must bring
+        self._wanted = 0  # how many codes the SUBACK that is awaited must bring
+        self._asked_at = 0
         self._granted = asyncio.Event()
         self._codes = b""
         self._heard_at = self._sent_at = ticks_ms()
@@ -161,12 +162,16 @@ class Session:
 
     async def subscribe(self, filters):
         """Subscribe with QoS 1; the codes of SUBACK (0x80: refused), one a filter."""
+        while self._wanted and not self.failure:  # one at a time: they share a packet id
+            await self._granted.wait()
         self._granted.clear()
         self._wanted = len(filters)
+        self._asked_at = ticks_ms()
         if await self._turn():
             packet = packets.subscribe(_SUBSCRIBE_PID, filters)
             await self._put(packet, 0, len(packet))
             await self._granted.wait()
+        self._wanted = 0
         if self.failure:
             raise self.failure
         return self._codes
@@ -240,7 +245,8 @@ class Session:
 
     def _is_granted(self, buf, at, size):
         """Whether this SUBACK answers our SUBSCRIBE."""
-        return size == 2 + self._wanted and buf[at] << 8 | buf[at + 1] == _SUBSCRIBE_PID
+        wanted = self._wanted
+        return wanted and size == 2 + wanted and buf[at] << 8 | buf[at + 1] == _SUBSCRIBE_PID
 
     # -- liveness
 
@@ -259,6 +265,8 @@ class Session:
             return
         elif self._flight.overdue(now, _ACK_MS):
             self.fail(Lost("NO_ACK", "a message was not acknowledged within 20 s"))
+        elif self._wanted and ticks_diff(now, self._asked_at) > _ACK_MS:
+            self.fail(Lost("NO_ACK", "a subscription was not answered within 20 s"))
         else:
             half = keepalive // 2
             if ticks_diff(now, self._sent_at) > half or (silent > half and not self._pinged):

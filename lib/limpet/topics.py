@@ -70,11 +70,12 @@ class Router:
         return ("limpet/%s/%s/%s" % (self._device, branch, topic)).encode()
 
     def add(self, topic, handler, retained):
-        """Register a handler; takes effect with the next subscription."""
+        """Register a handler; the filter to subscribe to, None while the name is not known."""
         route = _Route(topic, handler, retained)
         if self._device:
             route.filter = self._absolute(topic, "cmd")
         self._routes.append(route)
+        return route.filter
 
     def filters(self):
         """All filters to subscribe to, each once."""
