@@ -6,6 +6,7 @@ import pytest
 from rig.broker import *  # noqa: F403
 from rig.device import *  # noqa: F403
 from rig.micropython import *  # noqa: F403
+from rig.peers import *  # noqa: F403
 from rig.shims import install
 from rig.sim import *  # noqa: F403
 

@@ -116,3 +116,23 @@ def test_closing_says_goodbye_and_a_second_start_works(broker_factory, device_fa
             device.wait("closed")
             assert kit.wait(lambda t, p: b"closed" in p, 5)
         assert device.end() == 0
+
+
+def test_a_report_wakes_publishes_and_leaves(broker_factory, device_factory):
+    broker = broker_factory("mosquitto")
+    device = device_factory(broker)
+    with KitClient(broker.settings) as kit:
+        kit.subscribe("limpet/lamp-1/#")
+        device.run(
+            """
+            c = client()
+            for i in range(2):
+                asyncio.run(c.report("temperature", "%d" % i))
+                say("done", bytes=c.counters.bytes_out)
+            """
+        )
+        for i in range(2):
+            device.wait("done")
+            found = kit.wait(lambda t, p: True, 5)
+            assert found == ("limpet/lamp-1/up/temperature", b"%d" % i)
+        assert device.end() == 0

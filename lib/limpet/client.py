@@ -109,6 +109,12 @@ class Client:
         """One-to-one: publish to `limpet/<device>/from/<this device>/<name>`."""
         return self.publish("/limpet/%s/from/%s/%s" % (device, self.name, name), payload, qos)
 
+    async def report(self, topic, payload, retain=False):
+        """For a board that wakes, reports and sleeps: connect, have one QoS 1 message
+        acknowledged, leave. The client must not be started. One try; raises LimpetError."""
+        self._keeper.name()
+        await self._keeper.report(self._message(topic, payload, 1, retain))
+
     def _message(self, topic, payload, qos, retain):
         if qos != 1:
             raise ValueError("QoS 2 is not offered: use 1, and an id in the payload")

@@ -145,6 +145,11 @@ class Flight:
         """True when the oldest message on its way has waited longer than this."""
         return self._sent > 0 and ticks_diff(now, self._messages[0].sent_at) > ms
 
+    def clear(self):
+        """Forget all messages."""
+        self._messages.clear()
+        self._sent = 0
+
     def lost(self):
         """The connection ended: what was on its way goes out again, marked as a duplicate."""
         for i in range(self._sent):

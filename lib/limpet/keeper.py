@@ -6,7 +6,8 @@ from time import ticks_add, ticks_diff, ticks_ms
 
 from micropython import const
 
-from . import clock, packets, retry, vault, x509
+from . import clock, packets, retry
+from .aio import drive, wait
 from .dial import hello
 from .errors import LimpetError, Lost
 from .flight import Message
@@ -23,6 +24,8 @@ REFUSED = "REFUSED"
 _BEAT_MS = const(2_000)  # the watchdog is fed this often; an RP2040's bites after 8.3 s
 _SLACK_MS = const(10_000)  # by which a step may exceed its time before the watchdog starves
 _GOODBYE_MS = const(1_000)
+_REPORT_MS = const(20_000)  # for one acknowledgement
+_NO_CREDENTIAL = "this board holds no credential: run limpet up"
 
 _STATES = {retry.REFUSED: REFUSED, retry.UNTRUSTED: UNTRUSTED}
 
@@ -57,17 +60,20 @@ class Keeper:
     def start(self):
         """Begin to connect; nothing when that has been done."""
         if not self._tasks:
-            self._router.device = self._logins.name()
+            self.name()
             self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._beat())]
+
+    def name(self):
+        """Learn this device's name from the vault; topics need it."""
+        self._router.device = self._logins.name()
 
     async def close(self):
         """Say goodbye if online, and stop. What is in the queue stays for the next `start`."""
         tasks = self._tasks or ()
         self._tasks = None
         if self.session:
-            bye = self.session.goodbye(self._router.state, self._about("closed"), packets.RETAIN)
             try:
-                await asyncio.wait_for_ms(bye, _GOODBYE_MS)
+                await asyncio.wait_for_ms(self._goodbye(self.session), _GOODBYE_MS)
             except asyncio.TimeoutError:
                 pass  # the will says it
         for task in tasks:
@@ -78,6 +84,10 @@ class Keeper:
                 pass
         self._status.set(OFFLINE, "closed")
 
+    async def _goodbye(self, session):
+        await session.publish(self._router.state, self._about("closed"), packets.RETAIN)
+        await session.goodbye()
+
     # -- connecting
 
     async def _run(self):
@@ -85,7 +95,7 @@ class Keeper:
             while True:
                 try:
                     record = self._logins.record()
-                    words = "this board holds no credential: run limpet up"
+                    words = _NO_CREDENTIAL
                 except LimpetError as e:
                     record = None
                     words = e.words
@@ -106,43 +116,29 @@ class Keeper:
     async def _connect(self, record):
         """One try, and the connection if it succeeds; what ended it."""
         self._status.set(CONNECTING, self._status.reason)
-        clock.raise_to(_floor(record))
         try:
-            # a task of its own: a handshake needs the stack (facts/rp2040-client.md 0.2)
-            present = await asyncio.create_task(self._drive(self._dial(record)))
+            present = await self._reach(record, lambda: self._hello(record))
             return await self._serve(record, present)
         finally:
-            if self._link:
-                self._link.close()
-                self._link = None
-            record.wipe()
+            self._hang_up(record)
 
-    def _dial(self, record):
+    async def _reach(self, record, say):
+        clock.raise_to(self._logins.floor(record))
+        # a task of its own: a handshake needs the stack (facts/rp2040-client.md 0.2)
+        return await asyncio.create_task(drive(self._dial(record, say), self._step))
+
+    def _hang_up(self, record):
+        if self._link:
+            self._link.close()
+            self._link = None
+        record.wipe()
+
+    def _dial(self, record, say):
         """Interface and link, as a generator of waits (link.py); the session-present flag."""
         if self._wifi:
             yield from self._wifi.up(record)
-        self._link, present = yield from self._dialler.dial(record, lambda: self._hello(record))
+        self._link, present = yield from self._dialler.dial(record, say)
         return present
-
-    async def _drive(self, steps):
-        """Run a generator of waits."""
-        try:
-            while True:
-                self._feed()
-                try:
-                    raw, for_write, ms = next(steps)
-                except StopIteration as e:
-                    return e.value
-                self._progress(ms)
-                if raw:
-                    try:
-                        await asyncio.wait_for_ms(wait(raw, for_write), ms)
-                    except asyncio.TimeoutError:
-                        pass
-                else:
-                    await asyncio.sleep_ms(ms)
-        finally:
-            steps.close()
 
     def _hello(self, record):
         will = (self._router.state, self._about("lost"), 1, True)
@@ -161,17 +157,7 @@ class Keeper:
 
     async def _serve(self, record, present):
         """Keep one connection until it ends; the failure that ended it."""
-        self._status.counters.connects += 1
-        session = self._linked = Session(
-            self._link,
-            wait,
-            self._keepalive,
-            self._flight,
-            self._out,
-            self._in,
-            self._router.deliver,
-            self._status.counters,
-        )
+        session = self._linked = self._session()
         tasks = [
             asyncio.create_task(_guard(session, work))
             for work in (session.run(), self._greet(session, record, present))
@@ -185,6 +171,51 @@ class Keeper:
                 task.cancel()
             session.close()
         return session.failure
+
+    def _session(self):
+        self._status.counters.connects += 1
+        return Session(
+            self._link,
+            wait,
+            self._keepalive,
+            self._flight,
+            self._out,
+            self._in,
+            self._router.deliver,
+            self._status.counters,
+        )
+
+    async def report(self, message):
+        """Connect, have one message acknowledged, leave: one try, for a board that then sleeps.
+
+        CONNECT and PUBLISH go in one write, without a will and without subscriptions. Raises
+        LimpetError when that fails.
+        """
+        record = self._logins.record()
+        if not record:
+            raise LimpetError(UNPROVISIONED, _NO_CREDENTIAL)
+        self._flight.put(message)
+        self._flight.next(ticks_ms())
+        out = self._out
+        if out.publish(message.topic, message.payload, message.flags, message.pid):
+            raise ValueError("a report must fit the send buffer")
+        packet = memoryview(out.buf)[out.off : out.off + out.n]
+        reader = None
+        try:
+            await self._reach(record, lambda: hello(record, self._keepalive, True) + packet)
+            session = self._session()
+            reader = asyncio.create_task(_guard(session, session.run()))
+            await asyncio.wait_for_ms(message.wait(), _REPORT_MS)
+            self._logins.accepted(record)
+            await session.goodbye()
+        except asyncio.TimeoutError:
+            raise Lost("NO_ACK", "the report was not acknowledged within 20 s")
+        finally:
+            if reader:
+                reader.cancel()
+                session.close()
+            self._flight.clear()
+            self._hang_up(record)
 
     async def _greet(self, session, record, present):
         """Restore the subscriptions; then we are online, and the queue flows."""
@@ -245,8 +276,8 @@ class Keeper:
             if session:
                 session.check(now)
                 if not session.failure:
-                    self._progress(every)
-            if ticks_diff(self._until, now) > 0:
+                    self._step(every)
+            elif ticks_diff(self._until, now) > 0:
                 self._feed()
 
     # -- not online
@@ -259,25 +290,16 @@ class Keeper:
         pause = self._logins.failed(failure)
         self.now.clear()
         self._status.fail(_STATES.get(kind, OFFLINE), failure, ticks_add(ticks_ms(), pause))
-        self._progress(pause)
+        self._step(pause)
         try:
             await asyncio.wait_for_ms(self.now.wait(), pause)
         except asyncio.TimeoutError:
             pass
 
-    def _progress(self, ms):
-        """The next step is allowed so many ms."""
+    def _step(self, ms):
+        """Feed the watchdog; the next step is allowed so many ms."""
         self._until = ticks_add(ticks_ms(), ms + _SLACK_MS)
-
-
-def wait(raw, for_write):
-    """Await the raw socket: a TLS object has no descriptor, its poll sleeps (facts/ports 0.4)."""
-    queue = asyncio.core._io_queue
-    if for_write:
-        queue.queue_write(raw)
-    else:
-        queue.queue_read(raw)
-    yield
+        self._feed()
 
 
 async def _guard(session, work):
@@ -288,11 +310,3 @@ async def _guard(session, work):
         session.fail(e)
     except Exception as e:
         session.fail(Lost("ERROR", "the connection ended: %s" % repr(e)))
-
-
-def _floor(record):
-    """The time (s since 1970) before which it cannot be: PROTOCOLS.md 8, hard floor."""
-    floor = int.from_bytes(record.one(vault.EARLIEST) or b"", "big")
-    for der in record.all(vault.ANCHOR):
-        floor = max(floor, x509.Certificate(der).not_before)
-    return floor

@@ -3,7 +3,7 @@
 The one place where the vault and the schedules meet.
 """
 
-from . import vault
+from . import vault, x509
 from .errors import LimpetError, Refused, Untrusted
 from .retry import CLOSED, NETWORK, REFUSED, UNTRUSTED, Retry
 
@@ -33,6 +33,13 @@ class Logins:
         Raises LimpetError when what is there cannot be used.
         """
         return self._vault.read()
+
+    def floor(self, record):
+        """The time (s since 1970) before which it cannot be: PROTOCOLS.md 8, hard floor."""
+        floor = int.from_bytes(record.one(vault.EARLIEST) or b"", "big")
+        for der in record.all(vault.ANCHOR):
+            floor = max(floor, x509.Certificate(der).not_before)
+        return floor
 
     def failed(self, failure):
         """After a try or a connection that ended: ms to wait before the next one."""

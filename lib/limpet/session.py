@@ -188,9 +188,8 @@ class Session:
             self._put(acks, 0, len(acks))
         self.pump()
 
-    async def goodbye(self, topic, payload, flags):
-        """A last message, then DISCONNECT (3.14): the server drops the will."""
-        await self.publish(topic, payload, flags)
+    async def goodbye(self):
+        """DISCONNECT (3.14): the server drops the will."""
         if await self._turn():
             await self._put(_DISCONNECT, 0, 2)
 

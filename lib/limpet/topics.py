@@ -62,10 +62,11 @@ class Router:
         self.kit_set = ("limpet/%s/kit/set" % name).encode()
         self.kit_ack = ("limpet/%s/kit/ack" % name).encode()
         for route in self._routes:
-            route.filter = self._absolute(route.topic, "cmd")
+            route.filter = self.absolute(route.topic, "cmd")
 
-    def _absolute(self, topic, branch):
-        if topic[0] == "/":
+    def absolute(self, topic, branch):
+        """The whole topic (bytes) of a name below one of this device's branches."""
+        if topic[:1] == "/":
             return topic[1:].encode()
         return ("limpet/%s/%s/%s" % (self._device, branch, topic)).encode()
 
@@ -73,7 +74,7 @@ class Router:
         """Register a handler; the filter to subscribe to, None while the name is not known."""
         route = _Route(topic, handler, retained)
         if self._device:
-            route.filter = self._absolute(topic, "cmd")
+            route.filter = self.absolute(topic, "cmd")
         self._routes.append(route)
         return route.filter
 
@@ -93,7 +94,7 @@ class Router:
                 raise LimpetError("NO_NAME", "start an enrolled client before it publishes")
             if len(self._cache) >= _MAX_CACHED:
                 self._cache.clear()
-            found = self._cache[topic] = self._absolute(topic, "up")
+            found = self._cache[topic] = self.absolute(topic, "up")
         return found
 
     def deliver(self, in_, session):

@@ -1,0 +1,73 @@
+"""A sketch for umqtt, ported by its import line, on the real umqtt and a real broker."""
+
+import os
+
+import pytest
+from limpet_kit.broker.client import KitClient
+
+SKETCH = """
+    from limpet.umqtt import MQTTClient
+
+    def callback(topic, message):
+        say("message", topic=topic.decode(), message=message.decode())
+        if topic == b"ping":
+            c.publish(b"pong", message, qos=1)
+
+    c = MQTTClient(
+        "ignored", "ignored.example", keepalive=2, store=vault(),
+        log=lambda line: say("log", line=line),
+    )
+    c._logins._retry._random = lambda: 1 << 18
+    c.set_callback(callback)
+    c.connect()
+    c.subscribe(b"ping")
+    c.subscribe("led", 1)
+    say("connected")
+    c.publish(b"temperature", b"21.5")
+    c.publish("temperature", "22.5", True, 1)
+    c.publish("large", bytes(6000), qos=1)
+    say("published")
+    while True:
+        c.wait_msg()
+"""
+
+
+@pytest.fixture
+def device(broker_factory, device_factory, umqtt):
+    device = device_factory(broker_factory("mosquitto"))
+    device.environment["MICROPYPATH"] += os.pathsep + str(umqtt)
+    return device
+
+
+def test_publish_subscribe_and_answer_from_the_callback(device):
+    with KitClient(device.broker.settings) as kit:
+        kit.subscribe("limpet/lamp-1/#")
+        device.run(SKETCH)
+        device.wait("published")
+        for wanted in (b"21.5", b"22.5", bytes(6000)):
+            assert kit.wait(lambda t, p, w=wanted: p == w, 5)
+        kit.publish("limpet/lamp-1/cmd/led", b"on")
+        assert device.wait("message") == {"event": "message", "topic": "led", "message": "on"}
+        kit.publish("limpet/lamp-1/cmd/ping", b"hello")
+        assert device.wait("message")["message"] == "hello"
+        assert kit.wait(lambda t, p: t == "limpet/lamp-1/up/pong" and p == b"hello", 5)
+
+
+def test_it_comes_back_with_its_subscriptions(device):
+    device.run(SKETCH)
+    device.wait("published")
+    device.broker.kill()
+    device.wait("log", line="the connection ended")
+    device.broker.start()
+    with KitClient(device.broker.settings) as kit:
+        kit.subscribe("limpet/lamp-1/state")
+        assert kit.wait(lambda t, p: b"online" in p, 15)
+        kit.publish("limpet/lamp-1/cmd/led", b"off")
+        assert device.wait("message")["message"] == "off"
+
+
+def test_it_pings_while_it_waits(device):
+    device.run(SKETCH)
+    device.wait("published")
+    with pytest.raises(pytest.fail.Exception):
+        device.wait("log", timeout=4)  # twice its keep-alive

@@ -1,0 +1,37 @@
+"""Where asyncio and the generators of waits (link.py) meet."""
+
+import asyncio
+
+
+async def drive(steps, step):
+    """Run a generator of waits to its value.
+
+    `step(ms)` is called right before each of its steps and waits, with how long a wait may take.
+    """
+    try:
+        while True:
+            step(0)
+            try:
+                raw, for_write, ms = next(steps)
+            except StopIteration as e:
+                return e.value
+            step(ms)
+            if raw:
+                try:
+                    await asyncio.wait_for_ms(wait(raw, for_write), ms)
+                except asyncio.TimeoutError:
+                    pass
+            else:
+                await asyncio.sleep_ms(ms)
+    finally:
+        steps.close()
+
+
+def wait(raw, for_write):
+    """Await the raw socket: a TLS object has no descriptor, its poll sleeps (facts/ports 0.4)."""
+    queue = asyncio.core._io_queue
+    if for_write:
+        queue.queue_write(raw)
+    else:
+        queue.queue_read(raw)
+    yield

@@ -1,0 +1,314 @@
+"""The blocking drop-in: `from limpet.umqtt import MQTTClient` in place of umqtt's.
+
+Server, account and anchors come from the vault; what a sketch passes for them is ignored. Topics
+follow the rules of client.py: `temperature` is published to `limpet/<device>/up/temperature`,
+`led` is subscribed to as `limpet/<device>/cmd/led` and arrives as `led`; a leading slash makes a
+topic absolute. All calls reconnect by the schedules of retry.py, the first `connect` like later
+ones, and take as long as that takes; `feed` keeps a watchdog alive meanwhile.
+"""
+
+import json
+import os
+from time import ticks_add, ticks_diff, ticks_ms
+
+from micropython import const
+from umqtt import robust
+from umqtt.simple import MQTTException
+
+from . import clock, packets, vault
+from .blocking import Waits
+from .dial import Dialler, hello
+from .errors import LimpetError, Lost
+from .logins import Logins
+from .topics import Router
+
+_KEEPALIVE_S = const(60)
+_ANSWER_MS = const(20_000)
+_PIECE = const(4096)  # mbedTLS's largest outgoing record on the boards
+_NAP_MS = const(2_000)  # between two looks at the connection
+_PING = b"\xc0\0"
+_DISCONNECT = b"\xe0\0"
+
+
+class MQTTClient(robust.MQTTClient):
+    """umqtt's client on a verified link. `store`, `wifi`, `feed`, `log`: as of limpet.Client."""
+
+    def __init__(
+        self,
+        client_id=None,
+        server=None,
+        port=0,
+        user=None,
+        password=None,
+        keepalive=0,
+        ssl=None,
+        ssl_params=None,
+        store=None,
+        wifi=False,
+        feed=None,
+        log=None,
+        receive=2048,
+        send=512,
+    ):
+        super().__init__(client_id or b"limpet", server or "", keepalive=keepalive or _KEEPALIVE_S)
+        self._say = log or (lambda line: None)
+        self._feed = feed or (lambda: None)
+        self._waits = Waits(self._feed)
+        self._wifi = wifi
+        self._logins = Logins(store or vault.Vault(), _random)
+        self._dialler = Dialler()
+        self._router = Router(self._say)
+        self._router.device = self._logins.name()
+        self._out = packets.Out(send)
+        self._in = packets.In(receive)
+        self._link = None
+        self._filters = []
+        self._clean = True
+        self._heard_at = self._sent_at = 0
+        self._acknowledged = 0  # id of the last PUBACK
+        self._granted = None  # codes of the last SUBACK
+
+    # -- what a sketch calls
+
+    def connect(self, clean_session=True):
+        """Return when online: 1 if the server kept our session. Raises LimpetError only when
+        this board holds no credential that can be read."""
+        self._clean = clean_session
+        return self.reconnect()
+
+    def reconnect(self):
+        """Connect, over any number of tries; subscriptions are restored."""
+        while True:
+            self._hang_up()
+            record = self._logins.record()
+            if not record:
+                raise LimpetError("UNPROVISIONED", "this board holds no credential")
+            try:
+                return self._login(record)
+            except (LimpetError, OSError, ValueError, MemoryError) as e:
+                self._hang_up()
+                failure = e if isinstance(e, LimpetError) else Lost("ERROR", repr(e))
+                pause = self._logins.failed(failure)
+                self._say("%s; next try in %d s" % (failure, (pause + 999) // 1000))
+                self._waits.sleep(pause)
+            finally:
+                record.wipe()
+
+    def publish(self, topic, msg, retain=False, qos=0):
+        """QoS 0: sent. QoS 1: acknowledged, over any number of connections."""
+        if qos > 1:
+            raise ValueError("QoS 2 is not offered: use 1, and an id in the payload")
+        topic = self._router.up(_text(topic))
+        payload = msg.encode() if isinstance(msg, str) else msg
+        flags = (packets.RETAIN if retain else 0) | (packets.QOS1 if qos else 0)
+        pid = 0
+        if qos:
+            pid = self.pid = self.pid + 1 if 1 < self.pid < 65535 else 2
+        while True:
+            try:
+                self._publish(topic, payload, flags, pid)
+                if qos:
+                    self._await(lambda: self._acknowledged == pid)
+                return
+            except (LimpetError, OSError, ValueError) as e:
+                self._broken(e)
+                flags |= packets.DUP if qos else 0
+
+    def subscribe(self, topic, qos=0):
+        """Subscribe, now and after every reconnect; raises MQTTException when it is refused."""
+        wanted = self._router.absolute(_text(topic), "cmd")
+        if wanted not in self._filters:
+            self._filters.append(wanted)
+        while True:
+            try:
+                codes = self._subscribe([wanted])
+                break
+            except (LimpetError, OSError, ValueError) as e:
+                self._broken(e)
+        if codes[0] & 0x80:
+            raise MQTTException(codes[0])
+
+    def wait_msg(self):
+        """Wait for a packet of the server and handle it; its first byte, None for PINGRESP."""
+        while True:
+            op = self._receive(min(_NAP_MS, self.keepalive * 250))
+            if op:
+                return None if op == packets.PINGRESP else op
+
+    def check_msg(self, attempts=2):
+        """Handle a packet of the server if there is one; as `wait_msg`, None when there is none.
+        To be called a few times per keep-alive: it pings, and notices a dead link."""
+        op = self._receive(0)
+        return None if op == packets.PINGRESP else op
+
+    def ping(self):
+        """Have the server answer; done by wait_msg and check_msg when it is due."""
+        try:
+            self._send(_PING, 0, 2)
+        except (LimpetError, OSError, ValueError) as e:
+            self._broken(e)
+
+    def disconnect(self):
+        """Say goodbye and close; the will is not sent."""
+        if self._link:
+            try:
+                if not self.lw_topic:
+                    self._publish(self._router.state, _state("offline"), packets.RETAIN, 0)
+                self._send(_DISCONNECT, 0, 2)
+            except (LimpetError, OSError, ValueError):
+                pass  # it is closed in any case
+        self._hang_up()
+
+    # -- connecting
+
+    def _login(self, record):
+        clock.raise_to(self._logins.floor(record))
+        self._link, present = self._waits.drive(self._dial(record))
+        self.sock = self._link.stream
+        self._in.have = self._in.end = 0
+        self._heard_at = self._sent_at = ticks_ms()
+        self._subscribe([self._router.kit_set] + self._filters)
+        self._logins.accepted(record)
+        if not self.lw_topic:
+            self._publish(self._router.state, _state("online"), packets.RETAIN, 0)
+        return present
+
+    def _dial(self, record):
+        if self._wifi:
+            yield from self._wifi.up(record)
+        return (yield from self._dialler.dial(record, lambda: self._hello(record)))
+
+    def _hello(self, record):
+        if self.lw_topic:
+            topic = self._router.up(_text(self.lw_topic))
+            message = self.lw_msg.encode() if isinstance(self.lw_msg, str) else self.lw_msg
+            will = (topic, message, min(self.lw_qos, 1), self.lw_retain)
+        else:
+            will = (self._router.state, _state("offline"), 1, True)
+        return hello(record, self.keepalive, self._clean, will)
+
+    def _hang_up(self):
+        self._waits.forget()
+        if self._link:
+            self._link.close()
+        self._link = self.sock = None
+
+    def _broken(self, failure):
+        self._say("the connection ended: %s" % failure)
+        self.reconnect()
+
+    # -- packets
+
+    def _publish(self, topic, payload, flags, pid):
+        out = self._out
+        left = out.publish(topic, payload, flags, pid)
+        self._send(out.buf, out.off, out.n)
+        if left:
+            self._send(payload, len(payload) - left, left)
+
+    def _subscribe(self, filters):
+        """The codes of SUBACK."""
+        self._granted = None
+        packet = packets.subscribe(1, filters)
+        self._send(packet, 0, len(packet))
+        self._await(lambda: self._granted)
+        if len(self._granted) != len(filters):
+            raise Lost("MALFORMED", "the server answered another subscription")
+        return self._granted
+
+    def _send(self, buf, at, n):
+        if not self._link:
+            raise Lost("CLOSED", "not connected")
+        self._sent_at = ticks_ms()
+        until = ticks_add(self._sent_at, _ANSWER_MS)
+        while n:
+            # After None the same bytes are offered again: mbedTLS has sealed them already.
+            done = self._link.stream.write(buf, at, min(n, _PIECE))
+            if done:
+                at += done
+                n -= done
+            elif ticks_diff(until, ticks_ms()) < 0:
+                raise Lost("WRITE", "the server took nothing for 20 s")
+            else:
+                self._waits.ready(self._link.raw, True, 1_000)
+
+    def _await(self, found):
+        """Handle packets until `found()`; Lost when that takes too long."""
+        until = ticks_add(ticks_ms(), _ANSWER_MS)
+        while not found():
+            if ticks_diff(until, ticks_ms()) < 0:
+                raise Lost("NO_ACK", "the server did not answer within 20 s")
+            self._next(_NAP_MS)
+
+    def _receive(self, ms):
+        """As _next, but over any number of connections."""
+        while True:
+            try:
+                return self._next(ms)
+            except (LimpetError, OSError, ValueError) as e:
+                self._broken(e)
+
+    def _next(self, ms):
+        """Handle one packet that has come, or comes within `ms`; its first byte, or None."""
+        if not self._link:
+            raise Lost("CLOSED", "not connected")
+        in_ = self._in
+        while not in_.next():
+            n = self._link.stream.readinto(in_.room())
+            if n is None:
+                self._feed()
+                self._check()
+                if not ms:
+                    return None
+                self._waits.ready(self._link.raw, False, ms)
+                ms = 0
+            elif not n:
+                raise Lost("CLOSED", "the server closed the connection")
+            else:
+                in_.have += n
+                self._heard_at = ticks_ms()
+        op = in_.op
+        if op & 0xF0 == packets.PUBLISH:
+            self._deliver(in_)
+        elif op == packets.PUBACK and in_.end - in_.at == 2:
+            self._acknowledged = in_.buf[in_.at] << 8 | in_.buf[in_.at + 1]
+        elif op == packets.SUBACK and in_.end - in_.at > 2:
+            self._granted = bytes(in_.buf[in_.at + 2 : in_.end])
+        elif op != packets.PINGRESP:
+            raise Lost("MALFORMED", "the server sent a packet out of place (0x%02x)" % op)
+        return op
+
+    def _deliver(self, in_):
+        in_.publish()
+        topic = bytes(in_.view[in_.at + 2 : in_.topic_end])
+        pid = in_.pid
+        below = self._router.absolute("", "cmd")
+        if topic.startswith(below):
+            topic = topic[len(below) :]
+        if self.cb and topic != self._router.kit_set:
+            self.cb(topic, bytes(in_.view[in_.payload : in_.end]))
+        if pid:
+            self._send(bytes((packets.PUBACK, 2, pid >> 8, pid & 255)), 0, 4)
+
+    def _check(self):
+        """The ping rule of session.py."""
+        now = ticks_ms()
+        keepalive = self.keepalive * 1000
+        silent = ticks_diff(now, self._heard_at)
+        if silent > keepalive * 5 // 4:
+            raise Lost("SILENT", "the server was silent for %d s" % (silent // 1000))
+        idle = ticks_diff(now, self._sent_at)
+        if max(silent, idle) > keepalive // 2 and idle > keepalive // 8:
+            self._send(_PING, 0, 2)
+
+
+def _random():
+    return int.from_bytes(os.urandom(3), "big")
+
+
+def _state(state):
+    return json.dumps({"state": state}).encode()
+
+
+def _text(topic):
+    return topic if isinstance(topic, str) else bytes(topic).decode()
