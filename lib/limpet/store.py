@@ -66,7 +66,8 @@ class FileStore:
             state = os.statvfs(self._folder)
         except OSError:  # no folder yet
             state = os.statvfs("/")
-        return state[1] * state[4]
+        # LittleFS may count a block twice: on a full flash the rest is -3, as unsigned 32 bits.
+        return state[1] * state[4] if state[4] <= state[2] else 0
 
     def _path(self, item):
         return "%s/%s" % (self._folder, item)

@@ -83,13 +83,15 @@ class Silent(KitError):
 class Board:
     """A board at its raw prompt, for the length of a `with`; whatever ran on it was stopped.
 
-    `port` is a device path or `sim:NAME`. Raises `KitError` (NO_BOARD) in words when the port is
+    `port` is a device path or `sim:NAME`; `simulated` says that one of our own is behind it, which
+    no board could claim. Raises `KitError` (NO_BOARD) in words when the port is
     missing, busy, forbidden, or when no MicroPython answers.
     """
 
     def __init__(self, port: str) -> None:
         self.port = port
         self.device = ports.resolve(port)
+        self.simulated = ports.simulated(self.device)
         self._usb_serial = _usb_serial(self.device)
         self._transport: Any = None
         self._wire: _Wire
@@ -171,7 +173,8 @@ class Board:
 
     def free(self) -> int:
         """Bytes that the file system has left."""
-        text = self.exec("import os\ns=os.statvfs('/')\nprint(s[0]*s[3])").strip()
+        code = "import os\ns=os.statvfs('/')\nprint(s[1]*s[4] if s[4]<=s[2] else 0)"
+        text = self.exec(code).strip()
         if not re.fullmatch("[0-9]{1,10}", text):
             raise self._stopped("does not tell its free space")
         return int(text)

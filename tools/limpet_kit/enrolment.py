@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from . import ca, kitkey, ports, protocol, registry
+from . import ca, kitkey, protocol, registry
 from .board import Board, Raised
 from .broker import accounts
 from .broker.client import KitClient
@@ -61,6 +61,10 @@ _CODES = {
 }
 
 
+class Declined(KitError):
+    """The board answered with an error: it has not stored what it was given."""
+
+
 @dataclass(frozen=True)
 class Slot:
     """A record that the board can open: its vault id in hex and its generation."""
@@ -77,7 +81,6 @@ class Hello:
     chip: str
     machine: str
     micropython: str
-    free: int
     sources: tuple[int, ...]
     slots: tuple[Slot, ...]
     wifi: bool
@@ -123,7 +126,6 @@ def look(board: Board) -> Hello:
         chip=_hex(answer, "chip", 1, 32),
         machine=_text(answer, "machine"),
         micropython=".".join(str(int(n)) for n in version[:3] if isinstance(n, int)),
-        free=_number(answer, "free"),
         sources=tuple(n for n in _list(answer, "sources") if type(n) is int),
         slots=tuple(
             sorted(
@@ -258,7 +260,7 @@ def _write(
 
     `before` is what the board was, when that is to be replaced or begun anew.
     """
-    simulated = ports.simulated(board.device)
+    simulated = board.simulated
     anchor = _anchor(settings, simulated)
     anew = before if before and before.state in UNFINISHED else None
     replaces = anew.replaces if anew else _replaced(ledger, plan)
@@ -312,10 +314,13 @@ def _write(
         ledger.retire(anew)
     ledger.add(unit, account, accounts.verifier(password))
     step(DRAWN, f"{name} has an account of its own")
-    _send(board, vault + store_secret.reveal() + fields)
-    step(SENT, f"{len(fields)} bytes are in its memory")
-    answer = board.call(_MODULE, "commit", protocol.SOFT, timeout_s=30)
-    _check(board, answer)
+    try:
+        _send(board, vault + store_secret.reveal() + fields)
+        step(SENT, f"{len(fields)} bytes are in its memory")
+        _check(board, board.call(_MODULE, "commit", protocol.SOFT, timeout_s=30))
+    except Declined:
+        ledger.drop(unit)
+        raise
     step(COMMITTED, "it has sealed them in its flash")
     return unit, fields
 
@@ -485,7 +490,7 @@ def _check(board: Board, answer: dict[str, Any]) -> None:
     code = answer.get("error")
     if code is not None:
         words, exit_code = _CODES.get(str(code), ("refuses; bring its library up to date", FAILED))
-        raise KitError(f"The board at {board.port} {words}.", exit_code)
+        raise Declined(f"The board at {board.port} {words}.", exit_code)
 
 
 def _text(answer: dict[str, Any], key: str) -> str:
