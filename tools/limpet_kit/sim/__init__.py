@@ -27,6 +27,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 DEFAULT_BOARD = "SIM_RP2"
 _START_S = 20
 _END_S = 10
+_POWER = "power.bin"  # layout: port/flash.py
 _BACKUP = {"rp2": 28, "esp32": 2048}  # bytes of machine.mem_backup()
 
 
@@ -70,6 +71,33 @@ class SimBoard:
         return [int.from_bytes(data[i : i + 4], "little") for i in range(0, len(data), 4)]
 
     @property
+    def operations(self) -> int:
+        """How many flash operations there were: sectors erased and pages programmed."""
+        return int.from_bytes((self.folder / _POWER).read_bytes()[:8], "little")
+
+    def cut_power(self, after: int, percent: int = 0, garbled: bool = True) -> None:
+        """Have the power fail in the `after`-th flash operation from now (1: the next one).
+
+        `percent` of it are done then; in the rest each bit that was to change may be either, or
+        is as before when not `garbled`. The board is off after that. 0: no cut.
+        """
+        if after < 0 or not 0 <= percent <= 100:
+            raise ValueError("after from 0, percent from 0 to 100")
+        words = (self.operations + after if after else 0).to_bytes(8, "little")
+        with open(self.folder / _POWER, "r+b") as file:
+            file.seek(8)
+            file.write(words + bytes([percent, garbled]))
+
+    def wait_off(self, timeout_s: float = 10) -> bool:
+        """Whether the board is off, or went off within this time."""
+        end = time.monotonic() + timeout_s
+        while self.running:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.002)
+        return True
+
+    @property
     def settings(self) -> dict[str, Any]:
         """What the world around the board is like: networks, pins (boards/README.md)."""
         return dict(json.loads((self.folder / "settings.json").read_text()))
@@ -92,11 +120,8 @@ class SimBoard:
         if not self.running:
             return
         os.kill(self._run()["pid"], number)
-        end = time.monotonic() + _END_S
-        while self.running:
-            if time.monotonic() > end:
-                raise KitError(f"The simulated board {self.name} does not end.")
-            time.sleep(0.002)
+        if not self.wait_off(_END_S):
+            raise KitError(f"The simulated board {self.name} does not end.")
 
     def _run(self) -> dict[str, Any]:
         return dict(json.loads((self.folder / "run.json").read_text()))
@@ -157,6 +182,7 @@ def _make(name: str, board: str) -> SimBoard:
         for _ in range(flash.size // flash.sector):
             image.write(b"\xff" * flash.sector)
     (home / "wear.bin").write_bytes(bytes(4 * (flash.size // flash.sector)))
+    (home / _POWER).write_bytes(bytes(18))
     (home / "settings.json").write_text("{}")
     values = {
         **asdict(definition),

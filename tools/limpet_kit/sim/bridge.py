@@ -102,7 +102,7 @@ class Bridge:
             elif word == "feed" and self._watchdog:
                 self._watchdog = (self._watchdog[0], time.monotonic() + self._watchdog[0])
             elif word == "interrupt":
-                child.interrupt()
+                child.interrupt(again=True)
             elif word == "reset":
                 self._end()
                 self._hard("hard")
@@ -111,6 +111,9 @@ class Bridge:
                 self._end()
                 self._soft()
                 return
+            elif word == "off":
+                self.power_off()
+                os._exit(0)
             elif word == "sleep":
                 self._end()
                 self._wake = time.monotonic() + values[0] / 1000 if values[0] else None

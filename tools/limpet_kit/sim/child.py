@@ -92,9 +92,12 @@ class Child:
             if found and not self.interrupt():
                 self.typed.write(CTRL_C)
 
-    def interrupt(self) -> bool:
-        """Ctrl-C by signal; False when MicroPython does not listen for it."""
-        if time.monotonic() - self._interrupted < _ONE_INTERRUPT_S:
+    def interrupt(self, again: bool = False) -> bool:
+        """Ctrl-C by signal; False when MicroPython does not listen for it.
+
+        `again`: MicroPython has seen the last one, at a moment when it could not obey.
+        """
+        if not again and time.monotonic() - self._interrupted < _ONE_INTERRUPT_S:
             return self._listens()
         self.process.send_signal(signal.SIGSTOP)  # so that it cannot stop listening in between
         try:

@@ -1,10 +1,14 @@
 """NOR flash in a file: erase sets a sector to 0xFF, programming only clears bits.
 
-Each operation reaches the file before it returns, so that the image is what a board's flash would
-be at any moment of a power cut.
+Each operation reaches the file before it returns, so that the image is what a board's flash
+would be at any moment of a power cut. Operations (one sector erased, one page programmed) are
+counted in `power.bin`, where the host also says in which of them the power fails: bytes 0 to 8
+the count, 8 to 16 the operation, 16 how much of it is done in percent, 17 whether the rest is
+garbled.
 """
 
 import errno
+import hashlib
 
 from . import config, control
 
@@ -21,6 +25,8 @@ class Flash:
         self._unit = max(self.page, 256)  # what the chip programs in one go
         self._file = config.open("flash.bin", "r+b")
         self._wear = config.open("wear.bin", "r+b")
+        self._power = config.open("power.bin", "r+b")
+        self._words = bytearray(18)
 
     def read(self, at, buf):
         """Fill buf from offset `at`."""
@@ -57,8 +63,33 @@ class Flash:
         self._write(at, new)
 
     def _write(self, at, data):
+        """One operation, which the power may not outlast."""
+        words = self._words
+        self._power.seek(0)
+        self._power.readinto(words)
+        number = int.from_bytes(words[:8], "little") + 1
+        self._power.seek(0)
+        self._power.write(number.to_bytes(8, "little"))
+        cut = number == int.from_bytes(words[8:16], "little")
+        if cut:
+            data = self._cut(at, data, number, words[16], words[17])
         self._file.seek(at)
         self._file.write(data)
+        if cut:
+            control.end("off")
+
+    def _cut(self, at, data, number, percent, garbled):
+        """What lies there when the power fails: a bit that was to change may be either."""
+        old = bytearray(len(data))
+        self.read(at, old)
+        done = len(data) * percent // 100
+        old[:done] = data[:done]
+        if garbled:
+            for i in range(done, len(old)):
+                if i % 32 == 0 or i == done:
+                    noise = hashlib.sha256(b"%d %d" % (number, i)).digest()
+                old[i] ^= (old[i] ^ data[i]) & noise[i % 32]
+        return old
 
 
 def uninterrupted(operation, *arguments):
