@@ -67,6 +67,7 @@ class MQTTClient(robust.MQTTClient):
         self._heard_at = self._sent_at = 0
         self._acknowledged = 0  # id of the last PUBACK
         self._granted = None  # codes of the last SUBACK
+        self._told = None  # the generation of the record of which the kit was told
 
     # -- what a sketch calls
 
@@ -171,6 +172,10 @@ class MQTTClient(robust.MQTTClient):
         self._logins.accepted(record)
         if not self.lw_topic:
             self._publish(self._router.state, _state("online"), packets.RETAIN, 0)
+        if self._told != record.generation:
+            ack = self._logins.acknowledgement(record)
+            self._publish(self._router.kit_ack, ack, packets.RETAIN | packets.QOS1, 1)
+            self._told = record.generation
         return present
 
     def _dial(self, record):

@@ -24,7 +24,7 @@ from .seriallog import SerialLog
 from .watch import Watch
 
 FIRST_SIM = "sim:sim-1"
-_READING_S = 10.0  # for the first reading of a board that is online
+READING_S = 10.0  # for the first reading of a board that is online
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ def bring_up(
     sketch: Path | None = None,
     replace_main: bool = False,
     wait_s: float = ONLINE_S,
+    reading_s: float = READING_S,
 ) -> Done:
     """Library, enrolment unless the board has it, application, start; until it is online.
 
@@ -133,12 +134,12 @@ def bring_up(
             if known:
                 step(enrolment.ONLINE, f"{unit.name} is online")
             step("first word", f"after {online_s:.1f} s")
-            _show(watch, arrived)
+            _show(watch, arrived, reading_s)
         return Done(unit, files, not known, ours, online_s)
 
 
-def _show(watch: Watch, arrived: Callable[[str, bytes], None]) -> None:
-    end = time.monotonic() + _READING_S
+def _show(watch: Watch, arrived: Callable[[str, bytes], None], reading_s: float) -> None:
+    end = time.monotonic() + reading_s
     while message := watch.anything(end - time.monotonic()):
         arrived(*message)
         if message[0].startswith("up/"):

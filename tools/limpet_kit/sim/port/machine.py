@@ -48,8 +48,11 @@ def bootloader(timeout=None):
 
 
 def deepsleep(ms=None):
-    """Off for this long, then a start as after a reset; without a time until it is reset."""
-    control.end("sleep", ms)
+    """Off for this long, then a start as after a reset; without a time until it is reset.
+
+    The setting `sleep_factor` makes nights shorter for tests.
+    """
+    control.end("sleep", ms and ms // config.setting("sleep_factor", 1))
 
 
 def lightsleep(ms=0):
@@ -142,7 +145,7 @@ class Pin:
     def __init__(self, id, mode=-1, pull=-1, value=None):
         if isinstance(id, str) and not (_RP2 and id == "LED"):
             raise ValueError("unknown named pin")
-        self._id = id
+        self.id = id
         self._mode = mode
         self.init(mode, pull, value)
 
@@ -151,15 +154,15 @@ class Pin:
         if mode != -1:
             self._mode = mode
         if value is not None:
-            Pin._levels[self._id] = 1 if value else 0
+            Pin._levels[self.id] = 1 if value else 0
 
     def value(self, level=None):
         """The level, or set it."""
         if level is None:
             if self._mode in (self.OUT, self.OPEN_DRAIN):
-                return Pin._levels.get(self._id, 0)
-            return config.setting("pins", {}).get(str(self._id), Pin._levels.get(self._id, 0))
-        Pin._levels[self._id] = 1 if level else 0
+                return Pin._levels.get(self.id, 0)
+            return config.setting("pins", {}).get(str(self.id), Pin._levels.get(self.id, 0))
+        Pin._levels[self.id] = 1 if level else 0
         return None
 
     __call__ = value

@@ -14,12 +14,13 @@ MARK = "\0limpet board is up\0"  # the host's part cuts it out: from here on the
 
 def install():
     """Put the port's modules in the place of the desktop's."""
-    from . import chip, clock, machine, network, system, tasks
+    from . import chip, clock, dht, machine, network, system, tasks
 
     own = chip.Rp2() if config.board["port"] == "rp2" else chip.Esp32()
     new = {
         "time": clock,
         "machine": machine,
+        "dht": dht,
         "network": network,
         "os": system.Os(),
         config.board["port"]: own,

@@ -57,7 +57,8 @@ def test_mip_installs_it(kind, board, sim_factory, tool, index, tmp_path):
         "connect",
         device,
         "exec",
-        "import limpet, os; limpet.Client();"
+        # From source the whole client needs more heap than an ESP32 has to spare.
+        f"import limpet, os; {'limpet.Client();' if kind == 'mpy' else ''}"
         "print(limpet.__version__, len(os.listdir('/lib/limpet')))",
     ).stdout.split()
     count = len(json.loads((ROOT / "package.json").read_text())["urls"])
