@@ -5,8 +5,10 @@ import os
 import pytest
 from rig.broker import *  # noqa: F403
 from rig.device import *  # noqa: F403
+from rig.hostile import *  # noqa: F403
 from rig.micropython import *  # noqa: F403
 from rig.peers import *  # noqa: F403
+from rig.proxy import *  # noqa: F403
 from rig.shims import install
 from rig.sim import *  # noqa: F403
 
@@ -16,6 +18,7 @@ COUNTED = {
     "ran on MicroPython": "device tests also ran on MicroPython",
     "fuzz inputs": "damaged inputs went through the parser",
 }
+FAULTS = [["case", "noticed s", "limit", "tries", "back s", "limit", "the device's words"]]
 MEASURED = "measured"  # a property whose value is a line for the end of the run
 
 
@@ -40,6 +43,21 @@ def pytest_terminal_summary(terminalreporter):
         for name, value in report.user_properties:
             if name == MEASURED:
                 terminalreporter.write_line(value)
+    rows = [row for r in reports for name, row in r.user_properties if name == "fault"]
+    if rows:
+        _write_faults(terminalreporter, FAULTS + sorted(rows))
     skipped = terminalreporter.getreports("skipped")
     if skipped:
         terminalreporter.write_line(f"NOT TESTED: {len(skipped)} tests were skipped, see above")
+
+
+def _write_faults(terminalreporter, rows):
+    """The table of the fault suite, here and in build/faults.md."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines.insert(1, "| --- " * len(rows[0]) + "|")
+    file = ROOT / "build" / "faults.md"  # noqa: F405
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("\n".join(lines) + "\n")
+    terminalreporter.write_line(f"\n{len(rows) - 1} faults; the table is also in {file}")
+    for line in lines:
+        terminalreporter.write_line(line)

@@ -60,10 +60,13 @@ class Device:
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
-    def run(self, sketch, heap="400k"):
-        """Start a sketch (source text); `client()` and `say()` of device/sketch.py are there."""
+    def run(self, sketch, heap="400k", first=""):
+        """Start a sketch (source text); `client()` and `say()` of device/sketch.py are there.
+
+        `first` is a line that comes before every import.
+        """
         file = self.folder / "main.py"
-        head = "import asyncio, sys\nfrom sketch import client, say, vault\n"
+        head = first + "\nimport asyncio, sys\nfrom sketch import client, say, vault\n"
         file.write_text(head + textwrap.dedent(sketch))
         self.process = subprocess.Popen(
             [self.program, "-X", f"heapsize={heap}", file, self.folder],
@@ -98,6 +101,11 @@ class Device:
                     _fits(found[name], value) for name, value in values.items()
                 ):
                     return found
+
+    def answer(self, text=""):
+        """Answer what the sketch asked with `ask` (device/warp.py)."""
+        self.process.stdin.write(text + "\n")
+        self.process.stdin.flush()
 
     def said(self):
         """All that has been read from it."""
