@@ -74,7 +74,7 @@ class TestSlots(VaultCase):
         self.enrol(1)
         self.enrol(2)
         self.vault.wipe()
-        self.assertEqual(self.store.items, {})
+        self.assertEqual(list(self.store.items), ["wiped"])
         self.assertIsNone(self.boot().read())
 
     def test_the_key_is_written_before_its_box_and_erased_after_it(self):
@@ -107,16 +107,29 @@ class TestBadInput(VaultCase):
     def test_source_that_is_not_accepted_is_not_read_though_its_tag_is_right(self):
         self.enrol(source=keys.PLAIN)
         self.assertEqual(self.account(), 1)
-        self.store.erase("sources")  # as on a board whose kit asked for nothing
-        self.assertEqual(code(self.boot().read), "VAULT_SOURCE")
+        strict = vault.Vault(self.store, CHIP, keys.Keys(self.store, sources=b"\x01"))
+        self.assertEqual(code(strict.read), "VAULT_SOURCE")
 
-    def test_confirming_leaves_one_accepted_source(self):
-        self.enrol(1, keys.PLAIN)
-        self.vault.confirm(self.vault.read())
-        self.enrol(2, keys.SOFT)
-        self.assertEqual(self.vault.keys.accepted(), bytes([keys.PLAIN, keys.SOFT]))
-        self.vault.confirm(self.vault.read())
-        self.assertEqual(self.vault.keys.accepted(), bytes([keys.SOFT]))
+    def test_plain_record_that_nobody_asked_for_does_not_open(self):
+        self.enrol(source=keys.PLAIN)
+        self.store.items["key0"] = SECRET
+        self.assertEqual(code(self.boot().read), "VAULT_CLOSED")
+        del self.store.items["key0"]
+        self.assertEqual(code(self.boot().read), "VAULT_CLOSED")
+
+    def test_external_secret_is_not_stored_and_must_be_the_right_one(self):
+        def boot(secret):
+            return vault.Vault(self.store, CHIP, keys.Keys(self.store, secret))
+
+        boot(SECRET).write(keys.EXTERNAL, vault_id(1), SECRET, record_fields())
+        self.assertTrue("key0" not in self.store.items)
+        self.assertEqual(boot(SECRET).read().source, keys.EXTERNAL)
+        self.assertEqual(code(boot(bytes(32)).read), "VAULT_CLOSED")
+        self.assertEqual(code(self.boot().read), "VAULT_SOURCE")
+        wrong = boot(bytes(32)).write
+        self.assertEqual(
+            code(wrong, keys.EXTERNAL, vault_id(2), SECRET, record_fields()), "SOURCE"
+        )
 
     def test_unknown_source(self):
         self.assertEqual(code(self.enrol, 1, 3), "SOURCE")

@@ -75,3 +75,9 @@ class MemoryStore:
 
     def free(self):
         return self.room
+
+    def scrub_steps(self):
+        return 3
+
+    def scrub(self, left):
+        self.log.append(("scrub", left))

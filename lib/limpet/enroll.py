@@ -97,7 +97,7 @@ def _hello():
         "machine": getattr(sys.implementation, "_machine", ""),
         "micropython": list(sys.implementation.version[:3]),
         "free": vault.store.free(),
-        "sources": list(vault.keys.available()),
+        "sources": list(vault.keys.sources),
         "slots": slots,
         "wifi": _has("network", "WLAN"),
         "psk": _has_psk(),

@@ -3,9 +3,17 @@
 There is no way from one source to another but a new record from the kit.
 """
 
+from . import seal
+from .errors import LimpetError
+
 PLAIN = 0  # no secret: the record is protected against accidents only
 SOFT = 1  # drawn by the kit, lies in another place of the same flash
-_DEFAULT = bytes([SOFT])
+PLATFORM = 2  # as soft, in storage that the chip encrypts
+HMAC = 3  # from an eFuse by the chip's HMAC unit: no code yet, nobody could try it
+OTP = 4  # from one-time programmable memory: no code yet, nobody could try it
+EXTERNAL = 5  # given at boot, not stored on the board
+
+_STOCK = bytes([SOFT, PLAIN])
 
 
 def chip_id():
@@ -21,33 +29,53 @@ def chip_id():
 
 
 class Keys:
-    """The store secrets of both slots."""
+    """The store secrets of both slots.
 
-    def __init__(self, store):
+    `sources` (bytes) are the numbers that this board accepts; a record of another one is not
+    read. Without it they are those of a frozen module `limpet_board` (`SOURCES`, the board
+    definition's list), or `soft` and `plain`. `external` is the secret (32 bytes) that a boot
+    script got from a person, a host or a secure element.
+    """
+
+    def __init__(self, store, external=None, sources=None):
         self._store = store
-
-    def available(self):
-        """Source numbers that this board could use, the best first."""
-        return [SOFT, PLAIN]
-
-    def accepted(self):
-        """Source numbers (bytes) whose records are read; `soft` unless the kit said otherwise."""
-        return bytes(self._store.read("sources") or _DEFAULT)
-
-    def accept(self, *sources):
-        """Read records of these sources, and of no other, from now on."""
-        numbers = bytes(sorted(set(sources)))
-        if numbers != self.accepted():
-            self._store.write("sources", numbers)
+        self._external = external
+        self.sources = sources or _of_board() or (_STOCK + bytes([EXTERNAL] if external else []))
 
     def secret(self, source, slot):
         """The 32 bytes for a record of this source in this slot, None when there are none."""
-        if source == PLAIN:
-            return bytes(32)
-        key = self._store.read("key%d" % slot)
-        return key if key and len(key) == 32 else None
+        key = self._external if source == EXTERNAL else self._store.read("key%d" % slot)
+        if not key or len(key) != 32 or (source == PLAIN and key != bytes(32)):
+            return None
+        return key
 
     def put(self, source, slot, secret):
-        """Keep the store secret of a record that is about to be written."""
-        if source == SOFT:
+        """Keep the store secret of a record that is about to be written.
+
+        Raises LimpetError SOURCE when this board has not that source, or not this secret.
+        """
+        if source not in self.sources:
+            raise LimpetError("SOURCE", "this board has no key source %d" % source)
+        if source == PLAIN:
+            # Written down too: without it nobody has asked for a record in clear.
+            secret = bytes(32)
+        if source != EXTERNAL:
             self._store.write("key%d" % slot, secret)
+        elif not seal.same(secret, self._external or b""):
+            raise LimpetError("SOURCE", "the secret given at boot is not that of the record")
+
+
+def next_secret(source, secret, random):
+    """The secret of a record's successor. A stored one changes, and does not lead back: nothing
+    opens a copy of the old record any more once its key is gone."""
+    if source in (SOFT, PLATFORM):
+        return seal.hmac(secret, b"limpet/1/next", random)
+    return secret
+
+
+def _of_board():
+    try:
+        from limpet_board import SOURCES
+    except ImportError:
+        return None
+    return SOURCES
