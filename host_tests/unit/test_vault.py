@@ -1,6 +1,6 @@
 import unittest
 
-from limpet import keys, vault
+from limpet import keys, rules, speak, vault
 from vault_rig import CHIP, SECRET, VECTORS, MemoryStore, code, record_fields, vault_id
 
 
@@ -156,15 +156,15 @@ class TestBadInput(VaultCase):
 
     def test_newer_record(self):
         self.enrol()
-        check = vault.record.check
-        vault.record.check = lambda fields: None
+        check = rules.check
+        rules.check = lambda fields: None
         try:
             newer = record_fields(b"A" * 23, (77, b"?"))
             self.assertEqual(
                 code(self.vault.write, 1, vault_id(2), SECRET, newer), "NOT_READ_BACK"
             )
         finally:
-            vault.record.check = check
+            rules.check = check
         self.assertEqual(self.account(), 1)
 
 
@@ -173,15 +173,15 @@ class TestForTheKit(VaultCase):
         v = VECTORS["record"]
         self.store.items["box0"] = bytes.fromhex(v["box"])
         self.store.items["key0"] = bytes.fromhex(v["store_secret"])
-        r, h, p = self.vault.proof(bytes.fromhex(VECTORS["proof"]["nonce"]))
+        r, h, p = speak.proof(self.vault, bytes.fromhex(VECTORS["proof"]["nonce"]))
         self.assertEqual((h.hex(), p.hex()), (VECTORS["proof"]["h"], VECTORS["proof"]["p"]))
         a = VECTORS["ack"]
         r.generation = a["generation"]
-        message = self.vault.ack(r, a["state"], a["cause"], a["sequence"])
+        message = speak.ack(r, a["state"], a["cause"], a["sequence"])
         self.assertEqual(message.hex(), a["message"])
 
     def test_no_proof_without_a_record(self):
-        self.assertEqual(code(self.vault.proof, bytes(32)), "STATE")
+        self.assertEqual(code(speak.proof, self.vault, bytes(32)), "STATE")
 
 
 if __name__ == "__main__":

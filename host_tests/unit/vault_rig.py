@@ -3,7 +3,7 @@
 import json
 
 from limpet.errors import LimpetError
-from limpet.record import encode
+from limpet.rules import encode
 
 with open(__file__.rsplit("/", 2)[0] + "/vectors.json") as _file:
     VECTORS = json.load(_file)

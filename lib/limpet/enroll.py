@@ -7,7 +7,7 @@ import json
 import sys
 from binascii import a2b_base64
 
-from . import __version__, seal
+from . import __version__, seal, speak
 from .errors import LimpetError
 from .vault import Vault
 
@@ -145,7 +145,7 @@ def _proof(nonce):
         nonce = bytes.fromhex(nonce)
     except ValueError:
         raise LimpetError("STATE", "a nonce is 64 hex digits")
-    used, h, p = _board().proof(nonce)
+    used, h, p = speak.proof(_board(), nonce)
     used.wipe()
     return {
         "vault": used.vault_id.hex(),

@@ -3,7 +3,7 @@
 The one place where the vault and the schedules meet.
 """
 
-from . import vault, x509
+from . import speak, vault, x509
 from .errors import LimpetError, Refused, Untrusted
 from .retry import CLOSED, NETWORK, REFUSED, UNTRUSTED, Retry
 
@@ -52,7 +52,7 @@ class Logins:
 
     def acknowledgement(self, record):
         """What the kit is told (64 bytes) after a login with this record."""
-        return self._vault.ack(record, vault.APPLIED, 0, record.sequence)
+        return speak.last_ack(record, self._vault.journal)
 
 
 def classify(failure):
