@@ -42,6 +42,7 @@ class Board:
     simulated: bool
     unique_id: int
     key_sources: tuple[str, ...]
+    ladder: str  # how far its chip can be closed: boards/ladders/<ladder>.toml
     flash: Flash
     partitions: tuple[Partition, ...]
     sim: dict[str, Any]
@@ -79,6 +80,7 @@ def parse(name: str, file: Path) -> Board:
             simulated=values.get("simulated", False),
             unique_id=values["unique_id"],
             key_sources=tuple(values["key_sources"]),
+            ladder=values["ladder"],
             flash=Flash(**values["flash"]),
             partitions=tuple(Partition(**one) for one in values.get("partition", ())),
             sim=values.get("sim", {}),

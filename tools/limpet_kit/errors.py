@@ -14,6 +14,7 @@ NO_NETWORK = 7  # the board needs a Wi-Fi network and none was given
 REFUSED = 8  # the kit will not do this: it would be unsafe
 NOT_ONLINE = 9  # everything was written, but the board did not come online in time
 DEMO_FAILED = 10  # a step of the demo's proof did not hold
+LIES_OPEN = 11  # the audit found what the level asked for excludes
 INTERRUPTED = 130  # Ctrl-C
 
 MEANINGS = {
@@ -28,6 +29,7 @@ MEANINGS = {
     REFUSED: "refused because it would be unsafe",
     NOT_ONLINE: "written, but the board did not come online in time",
     DEMO_FAILED: "a step of the demo did not hold",
+    LIES_OPEN: "the audit found open what the level asked for excludes",
     INTERRUPTED: "interrupted by Ctrl-C",
 }
 

@@ -166,6 +166,40 @@ def open_box(
     magic: bytes, box: bytes, ikm: Secret, aad: bytes, context: bytes
 ) -> tuple[int, int, bytes, bytes] | None:
     """(kind, number, vault id, fields), None for whatever is not a box of this key."""
+    head = _head(magic, box)
+    if head is None:
+        return None
+    prk = _mac(head[2], ikm.reveal())
+    tag = _mac(_expand(prk, b"limpet/1/mac/" + context), aad + box[:-32])
+    if not hmac.compare_digest(tag, box[-32:]):
+        return None
+    fields = _decrypt(box, prk, context, head[3])
+    return None if fields is None else (*head[:3], fields)
+
+
+def record_head(box: bytes) -> tuple[int, int, bytes] | None:
+    """(source, generation, vault id) as a record says, unproven; None when it is no record."""
+    head = _head(b"LMPT", box)
+    return head[:3] if head else None
+
+
+def decrypt_unproven(box: bytes, secret: Secret) -> bytes | None:
+    """What a thief without the chip's number reads: the fields of a record, its tag unchecked.
+
+    None when padding or fields show that the secret is not this record's.
+    """
+    head = _head(b"LMPT", box)
+    if head is None:
+        return None
+    fields = _decrypt(box, _mac(head[2], secret.reveal()), box[5:6], head[3])
+    try:
+        return fields if fields and list(decode(fields)) else None
+    except KitError:
+        return None
+
+
+def _head(magic: bytes, box: bytes) -> tuple[int, int, bytes, int] | None:
+    """(kind, number, vault id, length of the fields) when the outside is a box's."""
     if len(box) < 80:
         return None
     found, version, kind, zero, number, n, m, vault_id = _HEAD.unpack_from(box)
@@ -173,13 +207,14 @@ def open_box(
         return None
     if not 0 < n <= m <= LARGEST or len(box) != 80 + m:
         return None
-    prk = _mac(vault_id, ikm.reveal())
-    tag = _mac(_expand(prk, b"limpet/1/mac/" + context), aad + box[:-32])
-    if not hmac.compare_digest(tag, box[-32:]):
-        return None
+    return kind, number, vault_id, n
+
+
+def _decrypt(box: bytes, prk: bytes, context: bytes, n: int) -> bytes | None:
+    """The fields, None when the padding is not zero."""
     key = _expand(prk, b"limpet/1/enc/" + context)
     padded = Cipher(algorithms.AES(key), modes.CBC(box[32:48])).decryptor().update(box[48:-32])
-    return None if any(padded[n:]) else (kind, number, vault_id, padded[:n])
+    return None if any(padded[n:]) else padded[:n]
 
 
 def proof_fits(
