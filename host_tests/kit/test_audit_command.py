@@ -1,13 +1,14 @@
 """`limpet audit` as a user calls it: levels by real (virtual) fuses, exit codes, reports."""
 
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from limpet_kit.audit import ladder, openness
+from limpet_kit.audit import ladder, layout, openness
 from limpet_kit.cli import main
 from limpet_kit.errors import KitError
 from rig.images import Files, esp32_image, nvs_erase, nvs_partition, pico_image
@@ -80,19 +81,17 @@ def test_webrepl_keeps_a_board_at_level_0(audit):
 @pytest.mark.parametrize("chip", ["esp32s3", "esp32c3"])
 def test_levels_rise_with_the_fuses_of_an_s3_and_a_c3(audit, tmp_path, chip):
     clear = esp32_image(Files(512, 32).image)
-    closed = bytearray(clear)
-    closed[0x200000:] = bytes(range(1, 256)) * (0x200000 // 255) + bytes(0x200000 % 255)
-    encrypted = bytes(closed)
-    closed[:0x190000] = encrypted[0x200000 : 0x200000 + 0x190000]
-    encrypted = bytes(closed)
+    encrypted = random.Random(1).randbytes(len(clear))
+    plain = tmp_path / "plain.bin"
+    plain.write_bytes(clear)
     store, fuses = tmp_path / "efuse.bin", tmp_path / "fuses.json"
     key = tmp_path / "key.bin"
     key.write_bytes(bytes(range(32)))
 
-    def level(image):
+    def level(image, *options):
         fuses.write_text(espefuse(chip, store, "summary", "--format", "json"))
-        code, report = audit(image, "--chip", chip, "--fuses", fuses, "--level", 4)
-        assert code == (0 if report["level"] == 4 else 11)
+        code, report = audit(image, "--chip", chip, "--fuses", fuses, "--level", 3, *options)
+        assert code == (0 if report["level"] >= 3 else 11)
         return report["level"], {way["name"]: way["state"] for way in report["ways"]}
 
     assert level(clear)[0] == 1
@@ -112,8 +111,15 @@ def test_levels_rise_with_the_fuses_of_an_s3_and_a_c3(audit, tmp_path, chip):
     )  # MicroPython's trap
     number, ways = level(encrypted)
     assert ways["webrepl"] == "unknown" and number == 0  # what was not seen is not claimed
+    number, ways = level(encrypted, "--plain", plain)
+    assert number == 3 and ways["webrepl"] == ways["application"] == "closed"
     espefuse(chip, store, "burn-efuse", "SECURE_BOOT_EN", "1")
-    assert level(clear)[1]["code"] == "closed"
+    number, ways = level(encrypted, "--plain", plain)
+    assert number == 3 and ways["code"] == "closed" and ways["repl"] == "unknown"
+    parts, values = layout.read(encrypted), openness.Fuses.parse(fuses.read_text())
+    for prompt, reached in ((True, 3), (False, 4)):
+        ways = openness.judge(parts, chip, values, "", prompt, layout.read(clear))
+        assert ladder.judge(ladder.load(chip), ways, []).level.number == reached
 
 
 def test_a_classic_esp32_has_no_key_and_two_fuses(audit, tmp_path):

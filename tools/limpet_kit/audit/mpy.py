@@ -47,9 +47,12 @@ def passwords(data: bytes) -> Iterator[detect.Found]:
         second = value(match.group(3)[0], match.group(4))
         if first is None or second is None:
             continue
-        if match.group(3)[0] in _STORE or match.group(5):
+        bound = match.group(3)[0] in _STORE or match.group(5)
+        if bound:
             first, second = second, first
         name, (at, secret) = first[1].decode("ascii", "ignore"), second
+        if not bound and not name.islower():
+            continue  # two arguments; keyword arguments are in small letters
         if detect.is_secret_name(name) and len(secret) >= 4 and at not in seen:
             seen.add(at)
             yield detect.Found(detect.PASSWORD, name[:48], at, len(secret), "compiled")

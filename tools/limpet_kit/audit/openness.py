@@ -93,14 +93,20 @@ def judge(
     fuses: Fuses | None = None,
     security: str = "",
     prompt: bool | None = None,
+    plain: Layout | None = None,
 ) -> list[Way]:
-    """The state of each way. `prompt`: whether the REPL answered, None when it was not tried."""
+    """The state of each way.
+
+    `prompt` is whether the REPL answered, None when it was not tried. `plain` is what was flashed
+    before the chip encrypted it: an encrypted flash does not show what its files configure.
+    """
+    inside = parts if parts.file_systems or plain is None else plain
     return [
         _repl(prompt),
-        _webrepl(parts),
+        _webrepl(inside),
         *_chip(chip, fuses, security),
         _files(parts),
-        _application(parts),
+        _application(inside),
     ]
 
 

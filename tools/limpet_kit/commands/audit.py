@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from .. import boards
-from ..audit import ladder, obtain, openness, report, scan
+from ..audit import ladder, layout, obtain, openness, report, scan
 from ..audit.canary import Canary
 from ..broker.files import write_private
 from ..console import Console
@@ -31,6 +31,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--board", choices=boards.names(), help="the board it is from")
     parser.add_argument("--chip", choices=ladder.names(), help="its chip, for a board not listed")
     parser.add_argument("--fuses", metavar="FILE", type=Path, help="its fuse summary in JSON")
+    parser.add_argument(
+        "--plain",
+        metavar="FILE",
+        type=Path,
+        help="what was flashed before the chip encrypted it: shows whether WebREPL is configured",
+    )
     parser.add_argument("--canary", metavar="FILE", type=Path, help="known values to look for")
     parser.add_argument("--level", type=int, choices=range(5), default=1, help="(default: 1)")
     parser.add_argument("--html", metavar="FILE", type=Path, help="write a report with a picture")
@@ -65,7 +71,8 @@ def audit(args: argparse.Namespace, console: Console) -> report.Report:
     parts = contents.layout
     chip = args.chip or (boards.load(board).ladder if board else "")
     chip = chip or got.chip or parts.chip or parts.firmware.chip or ladder.UNKNOWN
-    ways = openness.judge(parts, chip, fuses or got.fuses, got.security, got.prompt)
+    plain = layout.read(obtain.file(args.plain).image) if args.plain else None
+    ways = openness.judge(parts, chip, fuses or got.fuses, got.security, got.prompt, plain)
     steps = ladder.load(chip)
     verdict = ladder.judge(steps, ways, contents.findings)
     source = str(args.port or args.image)

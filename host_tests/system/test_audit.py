@@ -1,0 +1,81 @@
+"""A simulated board's flash after real work, read by the thief."""
+
+import json
+
+import pytest
+from limpet_kit import protocol
+from limpet_kit.audit import layout, vaults
+from limpet_kit.board import Board
+from limpet_kit.secret import Secret
+
+
+@pytest.fixture
+def audit(tool):
+    """`audit(port, *options)` -> (exit code, the JSON object)."""
+
+    def run(port, *options):
+        done = tool("limpet", "audit", port, "--json", *options, check=False)
+        return done.returncode, json.loads(done.stdout)
+
+    return run
+
+
+def kinds(report, exposure):
+    return [f["kind"] for f in report["findings"] if f["exposure"] == exposure]
+
+
+def opened_records(image):
+    """The fields of every record in the image that a key in the same image opens: tag, value."""
+    parts = layout.read(image)
+    streams = [s for files in parts.file_systems for s in files.streams()]
+    keys = [Secret(s.read(image)) for s in streams if s.size == vaults.KEY_SIZE]
+    boxes = [image[r.offset : r.offset + r.length] for r in vaults.find(image, ())]
+    for box in boxes:
+        for key in keys:
+            fields = protocol.decrypt_unproven(box, key)
+            if fields:
+                yield from protocol.decode(fields)
+
+
+def test_a_board_that_limpet_brought_up_shows_nothing_in_clear(
+    sim_factory, broker_factory, tool, audit
+):
+    """Brought up, its credential replaced five times, wiped: no value of it ever lay in clear."""
+    board = sim_factory("SIM_RP2")
+    port, key = f"sim:{board.name}", "a key of this test only"
+    board.configure(networks={"home": key})
+    wifi, known = board.folder / "wifi", board.folder / "known.txt"
+    wifi.write_text(f"home\n{key}\n")
+    wifi.chmod(0o600)
+    broker = broker_factory().settings.folder
+    values = {key.encode()}
+    up = ("up", port, "--broker", broker, "--wifi", wifi, "--json")
+    for number in range(6):
+        tool("limpet", *up, *(("--replace", "lamp", "--yes") if number else ("--name", "lamp")))
+        fields = list(opened_records(board.image.read_bytes()))
+        values |= {value for tag, value in fields if tag in (protocol.PASSWORD, protocol.CONTROL)}
+    assert len(values) >= 1 + 2 * 6
+    known.write_text("".join(f"v{n} hex {v.hex()}\n" for n, v in enumerate(values)))
+    code, report = audit(port, "--canary", known)
+    assert code == 0 and report["level"] == 1, report["findings"]
+    assert kinds(report, "clear") == []
+    assert "limpet record" in kinds(report, "soft")  # its claim does not exclude that: it is said
+    states = {way["name"]: way["state"] for way in report["ways"]}
+    assert states["repl"] == states["debug"] == states["clip"] == "open"
+
+    with Board(port) as opened:
+        opened.call("limpet.enroll", "wipe")
+    code, report = audit(port, "--canary", known)
+    assert code == 0 and kinds(report, "clear") == []
+
+    with Board(port) as opened:
+        opened.put("/secrets.py", f"WIFI_PASSWORD = '{key}'\n".encode())
+    code, report = audit(port, "--canary", known)
+    assert code == 11 and report["level"] == 0
+    live = {f["kind"] for f in report["findings"] if f["place"] == "vfs:/secrets.py"}
+    assert live == {"canary", "password"}
+    with Board(port) as opened:
+        opened.remove("/secrets.py")
+    code, report = audit(port, "--canary", known)
+    clear = {f["state"] for f in report["findings"] if f["exposure"] == "clear"}
+    assert code == 11 and clear and clear <= {"deleted", "superseded"}
