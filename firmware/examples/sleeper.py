@@ -25,7 +25,7 @@ async def main():
         if left[0]:
             left[0] -= 1
             # CONNECT and PUBLISH leave in one write: no will, no subscription.
-            await client.report("battery", reading)
+            await client.report("battery", reading, slept_s=SLEEP_MS // 1000)
         else:
             async with client:
                 await client.online()

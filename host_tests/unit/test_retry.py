@@ -16,9 +16,9 @@ class TestRetry(unittest.TestCase):
 
     def test_refused_goes_from_an_hour_to_a_day(self):
         hour = 3_600_000
-        middle = self.waits(retry.REFUSED, 7, 1 << 23)
+        middle = [retry.refusal(step, lambda: 1 << 23) for step in range(1, 8)]
         self.assertEqual([w // hour for w in middle], [1, 2, 4, 8, 16, 24, 24])
-        self.assertEqual(self.waits(retry.REFUSED, 1), [hour * 4 // 5])
+        self.assertEqual(retry.refusal(1, lambda: 0), hour * 4 // 5)
 
     def test_closed_without_an_answer_has_a_longer_cap_from_the_fifth_in_a_row(self):
         most = self.waits(retry.CLOSED, 9, (1 << 24) - 1)

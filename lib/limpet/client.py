@@ -47,6 +47,7 @@ class Client:
         random=_random,
     ):
         log = log or (lambda line: None)
+        store = store or vault.Vault()
         self._status = Status(OFFLINE, log)
         self.counters = self._status.counters
         self._router = Router(log)
@@ -54,7 +55,8 @@ class Client:
         if wifi is None:
             wifi = _interface(log)
         self._keeper = Keeper(
-            Logins(store or vault.Vault(), random),
+            store,
+            Logins(store, random),
             Dialler(),
             wifi,
             self._router,
@@ -109,11 +111,12 @@ class Client:
         """One-to-one: publish to `limpet/<device>/from/<this device>/<name>`."""
         return self.publish("/limpet/%s/from/%s/%s" % (device, self.name, name), payload, qos)
 
-    async def report(self, topic, payload, retain=False):
+    async def report(self, topic, payload, retain=False, slept_s=0):
         """For a board that wakes, reports and sleeps: connect, have one QoS 1 message
-        acknowledged, leave. The client must not be started. One try; raises LimpetError."""
+        acknowledged, leave. The client must not be started. One try; raises LimpetError, also
+        while a refused account has to wait. `slept_s`: s in deep sleep since the last report."""
         self._keeper.name()
-        await self._keeper.report(self._message(topic, payload, 1, retain))
+        await self._keeper.report(self._message(topic, payload, 1, retain), slept_s)
 
     def _message(self, topic, payload, qos, retain):
         if qos != 1:

@@ -9,8 +9,8 @@ from micropython import const
 from . import clock, packets, retry
 from .aio import drive, wait
 from .dial import hello
-from .errors import LimpetError, Lost
-from .flight import Message
+from .errors import LimpetError, Lost, Refused
+from .kit import Kit
 from .logins import classify
 from .session import Session
 
@@ -27,6 +27,7 @@ _GOODBYE_MS = const(1_000)
 _REPORT_MS = const(20_000)  # for one acknowledgement
 _NO_CREDENTIAL = "this board holds no credential: run limpet up"
 
+_WAITED = Refused("REFUSED", "the server had refused this device's account before the reset")
 _STATES = {retry.REFUSED: REFUSED, retry.UNTRUSTED: UNTRUSTED}
 
 
@@ -34,8 +35,9 @@ class Keeper:
     """The tasks behind one client. `session` is the one that is online, or None."""
 
     def __init__(
-        self, logins, dialler, wifi, router, flight, buffers, status, keepalive, clean, feed
+        self, store, logins, dialler, wifi, router, flight, buffers, status, keepalive, clean, feed
     ):
+        self._kit = Kit(store, logins, router, self.send, status.log)
         self._logins = logins
         self._dialler = dialler
         self._wifi = wifi
@@ -54,7 +56,6 @@ class Keeper:
         self._linked = None  # the session from its first packet on
         self._until = 0  # ticks before which the present step must show progress
         self._subscribed = ()  # filters that the server of a persistent session has
-        self._told = None  # the generation of the record of which the kit was told
         self._distrust = ""  # code of the last server that was not ours, told at the next login
 
     def start(self):
@@ -91,6 +92,7 @@ class Keeper:
     # -- connecting
 
     async def _run(self):
+        first = True
         try:
             while True:
                 try:
@@ -102,7 +104,14 @@ class Keeper:
                 if not record:
                     self._status.set(UNPROVISIONED, words)
                     self.settled.set()
+                    await self._kit.wiped()
                     return
+                if first and self._logins.waiting():
+                    record.wipe()
+                    first = False
+                    await self._pause(_WAITED, self._logins.waiting())
+                    continue
+                first = False
                 try:
                     failure = await self._connect(record)
                 except LimpetError as e:
@@ -141,6 +150,7 @@ class Keeper:
         return present
 
     def _hello(self, record):
+        self._logins.sending()
         will = (self._router.state, self._about("lost"), 1, True)
         return hello(record, self._keepalive, self._clean, will)
 
@@ -185,15 +195,26 @@ class Keeper:
             self._status.counters,
         )
 
-    async def report(self, message):
+    async def report(self, message, slept_s):
         """Connect, have one message acknowledged, leave: one try, for a board that then sleeps.
 
         CONNECT and PUBLISH go in one write, without a will and without subscriptions. Raises
-        LimpetError when that fails.
+        LimpetError when that fails, and while a refused account has to wait.
         """
         record = self._logins.record()
         if not record:
             raise LimpetError(UNPROVISIONED, _NO_CREDENTIAL)
+        self._logins.skip(slept_s)
+        if self._logins.waiting():
+            record.wipe()
+            raise _WAITED
+        try:
+            await self._report(record, message)
+        except LimpetError as e:
+            self._logins.failed(e)
+            raise
+
+    async def _report(self, record, message):
         self._flight.put(message)
         self._flight.next(ticks_ms())
         out = self._out
@@ -202,7 +223,7 @@ class Keeper:
         packet = memoryview(out.buf)[out.off : out.off + out.n]
         reader = None
         try:
-            await self._reach(record, lambda: hello(record, self._keepalive, True) + packet)
+            await self._reach(record, lambda: self._short_hello(record) + packet)
             session = self._session()
             reader = asyncio.create_task(_guard(session, session.run()))
             await asyncio.wait_for_ms(message.wait(), _REPORT_MS)
@@ -216,6 +237,10 @@ class Keeper:
                 session.close()
             self._flight.clear()
             self._hang_up(record)
+
+    def _short_hello(self, record):
+        self._logins.sending()
+        return hello(record, self._keepalive, True)
 
     async def _greet(self, session, record, present):
         """Restore the subscriptions; then we are online, and the queue flows."""
@@ -232,11 +257,7 @@ class Keeper:
         self.settled.set()
         await session.publish(self._router.state, self._about("", record), packets.RETAIN)
         self._distrust = ""
-        if self._told != record.generation:
-            self._told = record.generation
-            ack = self._logins.acknowledgement(record)
-            flags = packets.QOS1 | packets.RETAIN
-            asyncio.create_task(self.send(Message(self._router.kit_ack, ack, flags)))
+        await self._kit.serve(session, record)
 
     async def _ask(self, session, filters):
         for wanted, code in zip(filters, await session.subscribe(filters)):
@@ -282,19 +303,23 @@ class Keeper:
 
     # -- not online
 
-    async def _pause(self, failure):
-        """Say why, and wait as the schedule says."""
+    async def _pause(self, failure, pause=None):
+        """Say why, and wait as the schedule says, or for `pause`."""
         kind = classify(failure)
         if kind == retry.UNTRUSTED:
             self._distrust = failure.code
-        pause = self._logins.failed(failure)
+        if pause is None:
+            pause = self._logins.failed(failure)
         self.now.clear()
         self._status.fail(_STATES.get(kind, OFFLINE), failure, ticks_add(ticks_ms(), pause))
-        self._step(pause)
-        try:
-            await asyncio.wait_for_ms(self.now.wait(), pause)
-        except asyncio.TimeoutError:
-            pass
+        for piece in self._logins.pieces(pause):
+            self._step(piece)
+            try:
+                await asyncio.wait_for_ms(self.now.wait(), piece)
+            except asyncio.TimeoutError:
+                continue
+            self._logins.skip()
+            return
 
     def _step(self, ms):
         """Feed the watchdog; the next step is allowed so many ms."""

@@ -21,19 +21,20 @@ class Retry:
 
     def __init__(self, random):
         self._random = random
-        self._tries = [0, 0, 0]
+        self._tries = [0, 0]
         self._closed = 0
 
     def wait(self, kind):
-        """How long to wait before the next try after a failure of this kind, in ms."""
+        """How long to wait before the next try after a failure of this kind, in ms.
+
+        Not for REFUSED, whose step is kept in the flash: `refusal`.
+        """
         self._closed = self._closed + 1 if kind == CLOSED else 0
         i = NETWORK if kind == CLOSED else kind
         k = self._tries[i]
         self._tries[i] = k + 1
-        if kind == REFUSED:  # 1, 2, 4, 8, 16, 24 h, times 0.8 to 1.2
-            return self._around(_HOUR_MS * min(24, 1 << min(k, 5)))
         if kind == UNTRUSTED:  # 1, 2, 4 ... 60 min, times 0.8 to 1.2
-            return self._around(60_000 * min(60, 1 << min(k, 6)))
+            return _around(60_000 * min(60, 1 << min(k, 6)), self._random)
         if k == 0:
             return self._between(0, 2_000)
         if k == 1:  # the spread that keeps a fleet from coming back as one
@@ -45,11 +46,18 @@ class Retry:
 
     def healthy(self):
         """A subscription was granted, or a minute of health has passed: begin anew."""
-        self._tries[0] = self._tries[1] = self._tries[2] = 0
+        self._tries[0] = self._tries[1] = 0
         self._closed = 0
 
     def _between(self, low, high):
         return low + ((high - low) * self._random() >> 24)
 
-    def _around(self, middle):
-        return self._between(middle * 4 // 5, middle * 6 // 5)
+
+def refusal(step, random):
+    """The wait after the `step`th refusal in a row: 1, 2, 4, 8, 16, 24 h, times 0.8 to 1.2."""
+    return _around(_HOUR_MS * min(24, 1 << min(step - 1, 5)), random)
+
+
+def _around(middle, random):
+    low = middle * 4 // 5
+    return low + ((middle * 6 // 5 - low) * random() >> 24)

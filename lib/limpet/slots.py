@@ -108,16 +108,9 @@ def wipe(vault):
         store.write("wiped", b"\x01")
 
 
-def scrub_due(vault):
-    """Whether old secrets may still be in the flash; after `records` or `read`."""
-    if vault.journal:
-        return bool(vault.journal.scrub)
-    return vault.store.read("wiped") is not None
-
-
 def scrub(vault):
     """One small step (about 50 ms on a board) of removing old secrets; the steps left."""
-    if not scrub_due(vault):
+    if not vault.scrub_due:
         return 0
     if vault.scrub_left is None:
         vault.scrub_left = _begin_scrub(vault)

@@ -48,6 +48,7 @@ class Router:
         self._cache = {}
         self._running = 0
         self._device = ""
+        self.kit = lambda payload: None  # takes what the kit sends
 
     @property
     def device(self):
@@ -101,6 +102,9 @@ class Router:
         """Hand a PUBLISH to its handler. True when it may be acknowledged now; after a coroutine
         `session` does it when the coroutine has ended."""
         topic = in_.view[in_.at + 2 : in_.topic_end]
+        if topic == self.kit_set:
+            self.kit(in_.view[in_.payload : in_.end])
+            return True
         for route in self._routes:
             if topic == route.filter or (route.wild and matches(route.filter, topic)):
                 if in_.op & 1 and not route.retained:

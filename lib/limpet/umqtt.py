@@ -59,6 +59,7 @@ class MQTTClient(robust.MQTTClient):
         self._dialler = Dialler()
         self._router = Router(self._say)
         self._router.device = self._logins.name()
+        self._first = True
         self._out = packets.Out(send)
         self._in = packets.In(receive)
         self._link = None
@@ -79,6 +80,9 @@ class MQTTClient(robust.MQTTClient):
 
     def reconnect(self):
         """Connect, over any number of tries; subscriptions are restored."""
+        if self._first:
+            self._first = False
+            self._sleep(self._logins.waiting())  # a refusal before the reset
         while True:
             self._hang_up()
             record = self._logins.record()
@@ -91,7 +95,7 @@ class MQTTClient(robust.MQTTClient):
                 failure = e if isinstance(e, LimpetError) else Lost("ERROR", repr(e))
                 pause = self._logins.failed(failure)
                 self._say("%s; next try in %d s" % (failure, (pause + 999) // 1000))
-                self._waits.sleep(pause)
+                self._sleep(pause)
             finally:
                 record.wipe()
 
@@ -160,6 +164,10 @@ class MQTTClient(robust.MQTTClient):
                 pass  # it is closed in any case
         self._hang_up()
 
+    def _sleep(self, ms):
+        for piece in self._logins.pieces(ms):
+            self._waits.sleep(piece)
+
     # -- connecting
 
     def _login(self, record):
@@ -184,6 +192,7 @@ class MQTTClient(robust.MQTTClient):
         return (yield from self._dialler.dial(record, lambda: self._hello(record)))
 
     def _hello(self, record):
+        self._logins.sending()
         if self.lw_topic:
             topic = self._router.up(_text(self.lw_topic))
             message = self.lw_msg.encode() if isinstance(self.lw_msg, str) else self.lw_msg

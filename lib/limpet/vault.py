@@ -47,7 +47,7 @@ class Vault:
         self.pending = False  # whether there is a record that has not been confirmed
         self.aad = seal.record_aad(self.chip)
         self.random = random
-        self._now = now
+        self.now = now
         self._fault = None  # why the last record that was there did not open
         self.journal_of = None  # vault id and generation it was read with
         self.scrub_left = None  # steps, once begun
@@ -161,8 +161,15 @@ class Vault:
         if j and any(getattr(j, name) != value for name, value in values.items()):
             for name, value in values.items():
                 setattr(j, name, value)
-            j.clock = self._now()
+            j.clock = self.now()
             j.write()
+
+    @property
+    def scrub_due(self):
+        """Whether old secrets may still be in the flash; after `records` or `read`."""
+        if self.journal:
+            return bool(self.journal.scrub)
+        return self.store.read("wiped") is not None
 
     def _load_journal(self, found):
         wanted = (found[0].vault_id, found[0].generation) if found else None
