@@ -36,8 +36,8 @@ class Kit:
         """From the login on, as long as the session lasts."""
         told = (record.generation, self._logins.told)
         if self._told != told:
+            self._told = told  # once queued, it outlives this session
             await self._tell(self._logins.acknowledgement(record))
-            self._told = told
         while True:
             if not await self._something():
                 self._scrub()
