@@ -132,6 +132,16 @@ def test_a_classic_esp32_has_no_key_and_two_fuses(audit, tmp_path):
     assert {w["name"]: w["state"] for w in report["ways"]}["key"] == "open"
 
 
+def test_a_fat_file_system_is_no_encrypted_one(audit):
+    image = bytearray(esp32_image(b"", program=b"\xe9" * 40))
+    image[0x200000:0x20000B] = b"\xeb\xfe\x90MSDOS5.0"
+    image[0x300000 : 0x300000 + len(SECRET)] = SECRET
+    code, report = audit(bytes(image))
+    states = {way["name"]: way["state"] for way in report["ways"]}
+    assert code == 11 and len(report["findings"]) == 1
+    assert (states["files"], states["webrepl"]) == ("open", "unknown")
+
+
 def test_canaries_are_found_and_not_shown(audit, tmp_path):
     known = tmp_path / "known.txt"
     known.write_text("# what the unit was given\nwifi text hunter2hunter2\n")

@@ -1,12 +1,17 @@
 """A simulated board's flash after real work, read by the thief."""
 
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from limpet_kit import protocol
 from limpet_kit.audit import layout, vaults
 from limpet_kit.board import Board
 from limpet_kit.secret import Secret
+from rig.images import Files
 
 
 @pytest.fixture
@@ -18,6 +23,34 @@ def audit(tool):
         return done.returncode, json.loads(done.stdout)
 
     return run
+
+
+@pytest.fixture
+def boot_loader():
+    """The port of a blank ESP32-S3 in its boot loader (a mock that the real esptool talks to)."""
+    program = Path(sys.executable).with_name("esp32-mock-bootloader")
+    process = subprocess.Popen(
+        [program, "run", "--chip", "esp32s3", "--pty", "--timeout", "110"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    yield re.search(r"/dev/\S+", process.stdout.readline()).group()
+    process.terminate()
+    process.wait()
+
+
+@pytest.mark.slow
+def test_an_esp32_is_read_by_esptool_and_its_fuses_by_espefuse(boot_loader, tool, audit, tmp_path):
+    files = Files(64, 32)
+    files.write("/secrets.py", b"PASSWORD = 'over the serial port'\n")
+    (tmp_path / "files").write_bytes(files.image)
+    tool("esptool", "--port", boot_loader, "write-flash", "0x200000", tmp_path / "files")
+    code, report = audit(boot_loader, "--chip", "esp32s3")
+    assert code == 11 and report["image"]["size"] == 4 << 20
+    (found,) = report["findings"]
+    assert found["place"] == "vfs:/secrets.py" and found["offset"] > 0x200000
+    ways = {way["name"]: way for way in report["ways"]}
+    assert ways["download"]["by"] == "DIS_DOWNLOAD_MODE 0, ENABLE_SECURITY_DOWNLOAD 0"
 
 
 def kinds(report, exposure):

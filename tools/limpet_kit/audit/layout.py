@@ -39,6 +39,17 @@ class Layout:
     nvs: list[nvs.Partition] = field(default_factory=list)
     nvs_keys: list[Region] = field(default_factory=list)  # key partitions that lie in clear
 
+    @property
+    def blank(self) -> bool:
+        """Whether there is next to nothing in the flash."""
+        return self.image.count(b"\xff") > len(self.image) * 0.95
+
+    @property
+    def fat(self) -> int:
+        """Offset of a FAT file system, 0 when there is none; its files are not read one by one."""
+        at = self.image.find(b"MSDOS5.0")  # as FatFs formats
+        return at - 3 if at > 3 and (at - 3) % FLASH_SECTOR == 0 else 0
+
     def areas(self) -> Iterator[Stream]:
         """The regions, to name what lies in none of their parts."""
         for region in self.regions:

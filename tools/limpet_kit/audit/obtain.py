@@ -60,12 +60,11 @@ def port(name: str, advance: Advance) -> Obtained:
     """
     if name.startswith("sim:"):
         return _simulated(name)
-    prompt, platform = False, ""
+    prompt = False
     try:
         with Board(name) as board:
             prompt = True
-            platform = board.exec("import sys;print(sys.platform)").strip()[:16]
-            if platform == "rp2":
+            if board.exec("import sys;print(sys.platform)").strip() == "rp2":
                 return _pico(board, advance)
     except KitError as e:
         if prompt or e.code != NO_BOARD:
@@ -77,14 +76,17 @@ def _simulated(name: str) -> Obtained:
     board = sim.find(name.removeprefix("sim:"))
     if board is None:
         raise KitError(f"There is no simulated board {name}; see: limpet sim list", NO_BOARD)
-    prompt = None
-    if board.running:
-        try:
-            with Board(name):
-                prompt = True
-        except KitError:
-            prompt = False
+    prompt = _answers(name) if board.running else None
     return Obtained(board.image.read_bytes(), "its flash chip", board.board, prompt=prompt)
+
+
+def _answers(name: str) -> bool:
+    """Whether a prompt answers."""
+    try:
+        with Board(name):
+            return True
+    except KitError:
+        return False
 
 
 def _pico(board: Board, advance: Advance) -> Obtained:
@@ -129,6 +131,8 @@ def _esp32(name: str, prompt: bool) -> Obtained:
             "another program on it? Hold BOOT while you press RESET, then try again.",
             NO_BOARD,
         )
+    # It may have sat in its boot loader; esptool left it reset, so ask once more.
+    prompt = prompt or _answers(name)
     how = "esptool read-flash" if image else "nothing: the boot loader does not read the flash"
     return Obtained(image, how, fuses=fuses, security=security, prompt=prompt)
 

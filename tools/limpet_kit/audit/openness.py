@@ -113,7 +113,9 @@ def judge(
 def _repl(prompt: bool | None) -> Way:
     if prompt is None:
         return Way("repl", UNKNOWN, "not tried; stock MicroPython has one")
-    return Way("repl", OPEN if prompt else CLOSED, "it answered" if prompt else "no answer")
+    if prompt:
+        return Way("repl", OPEN, "it answered")
+    return Way("repl", CLOSED, "no answer on this port after a reset; a board may have another")
 
 
 def _webrepl(parts: Layout) -> Way:
@@ -129,6 +131,11 @@ def _webrepl(parts: Layout) -> Way:
 
 def _no_files(parts: Layout) -> tuple[str, str]:
     """What an image without a readable file system says of its files."""
+    if parts.fat:
+        return (
+            UNKNOWN,
+            f"the FAT file system at {parts.fat:#x} is searched, its files are not read",
+        )
     if parts.firmware.version:
         return CLOSED, "the image holds a program and no files"
     return UNKNOWN, "no file system was found that can be read"
@@ -137,8 +144,10 @@ def _no_files(parts: Layout) -> tuple[str, str]:
 def _files(parts: Layout) -> Way:
     if parts.file_systems:
         return Way("files", OPEN, "LittleFS lies there in clear")
-    if parts.firmware.version:
-        return Way("files", UNKNOWN, "there is none in this image")
+    if parts.fat:
+        return Way("files", OPEN, "FAT lies there in clear")
+    if parts.firmware.version or parts.blank:
+        return Way("files", UNKNOWN, "there are none in this image")
     return Way("files", CLOSED, "no file system can be read")
 
 
