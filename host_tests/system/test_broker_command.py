@@ -12,7 +12,7 @@ import time
 
 import pytest
 from limpet_kit import ca
-from limpet_kit.broker import server, settings
+from limpet_kit.broker import client, server, settings, timekeeper
 from limpet_kit.commands import broker as command
 from limpet_kit.errors import NO_BROKER, OK, USAGE
 from rig.broker import KINDS, free_port, require
@@ -101,6 +101,10 @@ def test_init_run_check_stop(kind, home, foreground):
 
     process, line = foreground(folder, **chosen)
     assert f"localhost:{port} is up" in line and f"profile {profile}" in line
+    with client.KitClient(made) as kit:
+        kit.subscribe(timekeeper.TOPIC)
+        payload = kit.wait(lambda t, p: True, 10)[1]
+        assert abs(int.from_bytes(payload, "big") - time.time()) < 60
     code, out, err = limpet("check", "--json")
     assert code == OK
     said = json.loads(out)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from .. import ca, paths
-from ..broker import client, mosquitto, server, settings
+from ..broker import client, mosquitto, server, settings, timekeeper
 from ..broker.connect import ACCEPTED
 from ..console import Console
 from ..errors import NO_BROKER, OK, USAGE, KitError
@@ -137,8 +137,9 @@ def foreground(chosen: settings.Settings) -> int:
     broker.start(log=False)
     for number in caught:
         signal.signal(number, forward)
-    Console().line(f"{chosen.server} is up: {describe(chosen)}. Ctrl-C stops it.")
-    code = broker.wait()
+    with timekeeper.Timekeeper(chosen):
+        Console().line(f"{chosen.server} is up: {describe(chosen)}. Ctrl-C stops it.")
+        code = broker.wait()
     if not wanted:
         raise KitError(f"The broker ended by itself, with code {code}.", NO_BROKER)
     return OK
