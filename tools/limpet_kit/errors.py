@@ -15,6 +15,7 @@ REFUSED = 8  # the kit will not do this: it would be unsafe
 NOT_ONLINE = 9  # everything was written, but the board did not come online in time
 DEMO_FAILED = 10  # a step of the demo's proof did not hold
 LIES_OPEN = 11  # the audit found what the level asked for excludes
+FELL_FOR_IT = 12  # the device fell for an attack, or did not come to one
 INTERRUPTED = 130  # Ctrl-C
 
 MEANINGS = {
@@ -30,6 +31,7 @@ MEANINGS = {
     NOT_ONLINE: "written, but the board did not come online in time",
     DEMO_FAILED: "a step of the demo did not hold",
     LIES_OPEN: "the audit found open what the level asked for excludes",
+    FELL_FOR_IT: "the device fell for an attack, or did not come to one",
     INTERRUPTED: "interrupted by Ctrl-C",
 }
 
