@@ -76,12 +76,15 @@ class Device:
             text=True,
             env=self.environment,
         )
-        threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
+        self.lines = queue.Queue()
+        threading.Thread(
+            target=self._read, args=(self.process.stdout, self.lines), daemon=True
+        ).start()
 
-    def _read(self, process):
-        for line in process.stdout:
-            self.lines.put(line.rstrip())
-        self.lines.put(None)
+    def _read(self, output, lines):
+        for line in output:
+            lines.put(line.rstrip())
+        lines.put(None)
 
     def wait(self, event, timeout=WAIT_S, **values):
         """The next line of this event and these values, text by its beginning; what comes before

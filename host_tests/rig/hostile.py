@@ -146,6 +146,17 @@ def answers(data, pace=0.0):
     return behave
 
 
+def hold(came):
+    """Sets the event `came` when CONNECT has come, and never answers."""
+
+    def behave(peer):
+        peer.read()
+        came.set()
+        peer.wait()
+
+    return behave
+
+
 class Hostile:
     """The server. `behaviours` for one connection after the other; the last one stays.
 

@@ -7,6 +7,7 @@ the test says go on. Every case writes a line of the table at the end of the run
 
 import random
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -593,6 +594,51 @@ def test_a_refused_account_does_not_hammer(when, attacked):
     attacker.behaviours.append(hostile.serve)  # restored: online at the next try, without help
     case.go()
     case.device.wait("log", line="ONLINE", timeout=60)
+
+
+REBOOT = """
+async def cut():
+    await asyncio.sleep({})
+    ask("failed", line="CUT")
+
+asyncio.create_task(cut())
+"""
+
+
+@pytest.mark.parametrize("within", [False, True], ids=["at any time", "also within a login"])
+def test_a_refused_account_does_not_hammer_across_power_cuts(within, attacked, request):
+    """A board that resets every few minutes or hours, and whose clock begins anew each time."""
+    how = request.node.callspec.id
+    case, attacker = attacked(f"account refused, power cuts {how}", hostile.connack(5))
+    draw = random.Random(how)
+    begun = boots = seen = 0
+    times = []
+    while begun < DAY_MS:
+        boots += 1
+        if within and boots % 3 == 0:
+            came = threading.Event()
+            attacker.behaviours = [hostile.hold(came)]
+            case.run(IDLE, hold=False)
+            at = case.device.wait("log", line="CONNECTING", timeout=60)["at"]
+            assert came.wait(10)
+            times.append(begun + at)
+            seen = attacker.connections
+            attacker.behaviours = [hostile.connack(5)]
+        else:
+            case.run(IDLE, before=REBOOT.format(draw.randint(60, 10_000)))
+            while (found := case.device.wait("failed", timeout=60))["line"] != "CUT":
+                if attacker.connections > seen:  # not only told after a reset
+                    times.append(begun + found["at"])
+                seen = attacker.connections
+                case.go()
+            at = found["at"]
+        begun += at
+        case.device.kill()
+    hour = sum(t < times[0] + 3_600_000 for t in times)
+    day = sum(t < times[0] + DAY_MS for t in times)
+    words = f"{hour} logins in the first hour, {day} in the first day, {boots} boots"
+    case.write(None, None, day, None, None, words)
+    assert boots > 5 and hour <= 2 and day <= 8
 
 
 def test_a_real_broker_takes_the_account_back(proxied):
