@@ -390,18 +390,22 @@ class Limpet:
         self.loop.run_until_complete(one() if window == 1 else many())
 
     def prepare(self, topic, count):
-        self.left = count
-        self.done = asyncio.Event()
-        self.c.on(topic.rpartition("/")[2])(self.got)
-
-    def got(self, payload):
-        self.left -= 1
-        if not self.left:
-            self.done.set()
+        global left, done
+        left = count
+        done = asyncio.Event()
+        self.c.on(topic.rpartition("/")[2])(got)
 
     def receive(self, topic, count, ready):
         ready()
-        self.loop.run_until_complete(self.done.wait())
+        self.loop.run_until_complete(done.wait())
+
+
+def got(payload):
+    """A plain function; a method or a closure would get copies, because it may be a coroutine."""
+    global left
+    left -= 1
+    if not left:
+        done.set()
 
 
 CLIENTS = {
