@@ -104,8 +104,13 @@ class Client:
         return session.publish(self._router.up(topic), payload, packets.RETAIN if retain else 0)
 
     def publish_nowait(self, topic, payload, qos=1, retain=False):
-        """Queue a QoS 1 message and return; raises LimpetError (FULL) when there is no room."""
-        self._keeper.send_nowait(self._message(topic, payload, qos, retain))
+        """Queue a QoS 1 message and return it; `await message.wait()` for its acknowledgement.
+
+        Raises LimpetError (FULL) when there is no room.
+        """
+        message = self._message(topic, payload, qos, retain)
+        self._keeper.send_nowait(message)
+        return message
 
     def send(self, device, name, payload, qos=0):
         """One-to-one: publish to `limpet/<device>/from/<this device>/<name>`."""
