@@ -35,3 +35,26 @@ def wait(raw, for_write):
     else:
         queue.queue_read(raw)
     yield
+
+
+class Ready:
+    """Await it, again and again, for a raw socket to be readable or writable; without a heap."""
+
+    def __init__(self, raw, for_write):
+        queue = asyncio.core._io_queue
+        self._enqueue = queue.queue_write if for_write else queue.queue_read
+        self._raw = raw
+        self._armed = False
+        self._end = StopIteration()
+
+    def __iter__(self):
+        self._armed = True
+        return self
+
+    def __next__(self):
+        if self._armed:
+            self._armed = False
+            self._enqueue(self._raw)
+            return
+        self._end.__traceback__ = None
+        raise self._end

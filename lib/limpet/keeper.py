@@ -7,7 +7,7 @@ from time import ticks_add, ticks_diff, ticks_ms
 from micropython import const
 
 from . import clock, packets, retry
-from .aio import drive, wait
+from .aio import Ready, drive
 from .dial import hello
 from .errors import LimpetError, Lost, Refused
 from .kit import Kit
@@ -185,8 +185,9 @@ class Keeper:
     def _session(self):
         self._status.counters.connects += 1
         return Session(
-            self._link,
-            wait,
+            self._link.stream,
+            Ready(self._link.raw, False),
+            Ready(self._link.raw, True),
             self._keepalive,
             self._flight,
             self._out,

@@ -1,8 +1,8 @@
 """QoS 1 messages that survive a power cut: on the flash until the server has acknowledged them.
 
-One small file a message: LittleFS keeps it in its folder's own block, and a file that was closed is
-whole or not there. Measured: 100 messages that come and go cost 8 erases and 363 programs. They go
-out one at a time, so that a cut doubles at most the one that was on its way.
+One small file a message: LittleFS keeps it in its folder's own block, and a file that was closed
+is whole or not there. Measured: 100 messages that come and go cost 8 erases and 363 programs. They
+go out one at a time, so that a cut doubles at most the one that was on its way.
 """
 
 import asyncio

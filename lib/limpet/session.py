@@ -30,17 +30,19 @@ for _ in DONE:
 class Session:
     """Owns the stream while the connection lasts; nothing here raises into a sketch.
 
-    `ended` is set once, with the reason in `failure`. `wait(raw, for_write)` awaits the raw
-    socket: a TLS object has no descriptor and its poll sleeps (facts/ports.md 0.4). `flight` is
+    `ended` is set once, with the reason in `failure`. `stream` is read and written without
+    waiting; for that `readable` and `writable` are awaited (aio.Ready). `flight` is
     the queue of QoS 1; `on_publish(in_, session)` handles a PUBLISH and answers whether to
     acknowledge it at once; `counters` counts.
     """
 
-    def __init__(self, link, wait, keepalive, flight, out, in_, on_publish, counters):
-        self._raw = link.raw
-        self._write = link.stream.write
-        self._read = link.stream.readinto
-        self._wait = wait
+    def __init__(
+        self, stream, readable, writable, keepalive, flight, out, in_, on_publish, counters
+    ):
+        self._write = stream.write
+        self._read = stream.readinto
+        self._readable = readable
+        self._writable = writable
         self._keepalive_ms = keepalive * 1000
         self._flight = flight
         self._flowing = False  # messages of the queue wait until the subscriptions stand
@@ -123,7 +125,7 @@ class Session:
                 at += done
                 n -= done
             else:
-                await self._wait(self._raw, True)
+                await self._writable
 
     async def _turn(self):
         """Wait until no packet is half written; False when the session has ended."""
@@ -206,7 +208,7 @@ class Session:
                 raise Lost("READ", "the connection broke (%s)" % e)
             if n is None:
                 turns = 0
-                await self._wait(self._raw, False)
+                await self._readable
                 continue
             if not n:
                 raise Lost("CLOSED", "the server closed the connection")
