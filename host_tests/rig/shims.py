@@ -1,5 +1,6 @@
 """What CPython lacks of MicroPython, so that the device library's unit tests run there as well."""
 
+import asyncio
 import sys
 import time
 import types
@@ -61,3 +62,6 @@ def install() -> None:
     for name, function in added.items():
         if not hasattr(time, name):
             setattr(time, name, function)
+    if not hasattr(asyncio, "sleep_ms"):
+        asyncio.sleep_ms = lambda ms: asyncio.sleep(ms / 1000)
+        asyncio.wait_for_ms = lambda aw, ms: asyncio.wait_for(aw, ms / 1000)
