@@ -12,7 +12,12 @@ from . import errors
 
 FIRST = "status"
 # verb: module in limpet_kit.commands, with HELP, arguments(parser) and run(args) -> exit code
-COMMANDS = ("up", "enroll", "status", "ledger", "broker", "audit", "attack", "sim", "demo")
+COMMANDS = (
+    *("up", "enroll", "rotate", "wipe"),
+    *("status", "ledger"),
+    *("broker", "anchor"),
+    *("audit", "attack", "sim", "demo"),
+)
 
 
 def parser() -> argparse.ArgumentParser:

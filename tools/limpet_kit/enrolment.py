@@ -474,13 +474,7 @@ def _draw_name(ledger: Ledger) -> str:
 
 
 def _kit_key(unit: Unit) -> kitkey.KitKey:
-    key = kitkey.load()
-    if key.id != unit.kit_key:
-        raise KitError(
-            f"{unit.name} was enrolled with another kit key ({unit.kit_key}) than the one in "
-            f"{kitkey.path()} ({key.id}). Bring that one back."
-        )
-    return key
+    return kitkey.of(unit.kit_key, unit.name)
 
 
 # -- what a board answers: claims, read strictly

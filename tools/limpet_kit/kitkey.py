@@ -32,6 +32,18 @@ def path() -> Path:
     return paths.home() / "kit.key"
 
 
+def of(id: str, name: str) -> KitKey:
+    """The kit key with which the unit `name` was enrolled; `KitError` when it is another."""
+    key = load()
+    if key.id != id:
+        raise KitError(
+            f"{name} was enrolled with another kit key ({id}) than the one in {path()} "
+            f"({key.id}). Bring that one back.",
+            FAILED,
+        )
+    return key
+
+
 def load(make: bool = False) -> KitKey:
     """The kit key; with `make` it is drawn when there is none.
 

@@ -57,6 +57,23 @@ _MIGRATIONS = (
         verifier TEXT NOT NULL
     );
     """,
+    """
+    -- sequence of the change that brought it, 0 by cable
+    ALTER TABLE account ADD COLUMN sequence INTEGER NOT NULL DEFAULT 0;
+    -- 1: it is to leave the broker; the row goes when the broker has been told
+    ALTER TABLE account ADD COLUMN ended INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE change (
+        vault TEXT NOT NULL REFERENCES unit (vault) ON DELETE CASCADE,
+        sequence INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        state TEXT NOT NULL,
+        cause INTEGER NOT NULL DEFAULT 0,   -- of a failure, as the device says
+        detail TEXT NOT NULL DEFAULT '',    -- what it brings, where that is no secret
+        settled INTEGER NOT NULL DEFAULT 0, -- accounts and retained box have been seen to
+        changed INTEGER NOT NULL,
+        PRIMARY KEY (vault, sequence)
+    );
+    """,
 )
 
 
@@ -78,6 +95,26 @@ class Unit:
     library: str
     replaces: str | None
     created: int
+    changed: int
+
+
+# States of a change over the link (PROTOCOLS.md 6).
+DRAWN, SENDING, SENT = "DRAWN", "SENDING", "SENT"
+APPLIED, FAILED_CHANGE, VOID, ABANDONED = "APPLIED", "FAILED", "VOID", "ABANDONED"
+OPEN = (DRAWN, SENDING, SENT)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change that was drawn for a unit; the columns of the table `change`."""
+
+    vault: str
+    sequence: int
+    kind: str
+    state: str
+    cause: int
+    detail: str
+    settled: int
     changed: int
 
 
@@ -127,21 +164,49 @@ class Ledger:
 
     def account(self, vault: str) -> str:
         """The account of an enrolment."""
-        row = self._db.execute("SELECT name FROM account WHERE vault = ?", (vault,)).fetchone()
-        return str(row[0])
+        row = self._db.execute(
+            "SELECT name FROM account WHERE vault = ? ORDER BY ended, sequence", (vault,)
+        ).fetchone()
+        return str(row[0]) if row else ""
+
+    def changes(self, vault: str | None = None) -> list[Change]:
+        """The changes of a unit, or of all, oldest first."""
+        where, values = ("WHERE vault = ?", (vault,)) if vault else ("", ())
+        rows = self._db.execute(f"SELECT * FROM change {where} ORDER BY changed, sequence", values)
+        return [Change(*row) for row in rows.fetchall()]
 
     def accounts(self, broker: str) -> Iterator[Account]:
         """What the broker with this id must know of devices, read at the moment of iteration."""
         marks = ", ".join("?" * len(_AT_BROKER))
         rows = self._db.execute(
             "SELECT account.name, verifier, unit.name FROM account JOIN unit USING (vault) "
-            f"WHERE broker = ? AND state IN ({marks}) ORDER BY account.name",
+            f"WHERE broker = ? AND state IN ({marks}) AND NOT ended ORDER BY account.name",
             (broker, *_AT_BROKER),
         )
         for account, verifier, device in rows.fetchall():
             yield Account(account, verifier, device_acl(device))
 
+    def broker_folder(self, id: str) -> Path:
+        """Where a broker was seen last."""
+        row = self._db.execute("SELECT folder FROM broker WHERE id = ?", (id,)).fetchone()
+        return Path(row[0])
+
+    def ended(self, broker: str) -> set[str]:
+        """Accounts that have to leave the broker with this id."""
+        rows = self._db.execute(
+            "SELECT account.name FROM account JOIN unit USING (vault) WHERE broker = ? AND ended",
+            (broker,),
+        )
+        return {str(row[0]) for row in rows.fetchall()}
+
     # -- writing
+
+    def forget(self, accounts: set[str]) -> None:
+        """The broker has been told: these ended accounts are gone."""
+        with self._transaction():
+            self._db.executemany(
+                "DELETE FROM account WHERE name = ? AND ended", [(name,) for name in accounts]
+            )
 
     def know_broker(self, id: str, folder: Path, server: str) -> None:
         """Remember where a broker is."""
@@ -175,9 +240,7 @@ class Ledger:
             values = [getattr(unit, column) for column in _COLUMNS]
             marks = ", ".join("?" * len(values))
             self._db.execute(f"INSERT INTO unit VALUES ({marks})", values)
-            self._db.execute(
-                "INSERT INTO account VALUES (?, ?, ?)", (account, unit.vault, verifier)
-            )
+            self._add_account(account, unit.vault, verifier, 0)
 
     def advance(self, unit: Unit, state: str, generation: int | None = None) -> Unit:
         """Move a unit from the state it was read in to another; the unit as it is now.
@@ -208,7 +271,7 @@ class Ledger:
     def retire(self, unit: Unit) -> None:
         """A unit whose place is taken is GONE, with its account; `registry.sync` tells brokers."""
         with self._transaction():
-            self._db.execute("DELETE FROM account WHERE vault = ?", (unit.vault,))
+            self._db.execute("UPDATE account SET ended = 1 WHERE vault = ?", (unit.vault,))
             self._db.execute(
                 "UPDATE unit SET state = 'GONE', replaces = NULL, changed = ? WHERE vault = ?",
                 (int(time.time()), unit.vault),
@@ -219,6 +282,78 @@ class Ledger:
         with self._transaction():
             self._db.execute("UPDATE unit SET replaces = NULL WHERE vault = ?", (unit.vault,))
         return replace(unit, replaces=None)
+
+    # -- changes over the link
+
+    def draw(
+        self, unit: Unit, kind: str, detail: str = "", account: tuple[str, str] | None = None
+    ) -> Change:
+        """A new change, with its account (name, verifier) if it brings one.
+
+        Raises `KitError` while another one is open: one change a unit.
+        """
+        with self._transaction():
+            before = self.changes(unit.vault)
+            if any(change.state in OPEN for change in before):
+                raise KitError(f"A change of {unit.name} is under way already.", FAILED)
+            sequence = 1 + max((change.sequence for change in before), default=0)
+            made = Change(unit.vault, sequence, kind, DRAWN, 0, detail, 0, int(time.time()))
+            values = [getattr(made, field.name) for field in fields(Change)]
+            self._db.execute(f"INSERT INTO change VALUES ({', '.join('?' * len(values))})", values)
+            if account:
+                self._add_account(account[0], unit.vault, account[1], sequence)
+        return made
+
+    def move(self, change: Change, state: str, cause: int = 0, generation: int = 0) -> Change:
+        """Move a change on; `KitError` when somebody else has moved it meanwhile.
+
+        An account leaves with a change that was never sent, or whose failure is authenticated;
+        with one that was applied all earlier ones do.
+        """
+        with self._transaction():
+            done = self._db.execute(
+                "UPDATE change SET state = ?, cause = ?, changed = ? "
+                "WHERE vault = ? AND sequence = ? AND state = ?",
+                (state, cause, int(time.time()), change.vault, change.sequence, change.state),
+            )
+            if done.rowcount != 1:
+                raise KitError("Another limpet moves this change at the moment.", FAILED)
+            if state in (VOID, FAILED_CHANGE):
+                self._end_accounts(change, "=")
+            elif state == APPLIED:
+                if self._brings_account(change):
+                    self._end_accounts(change, "<")
+                self._db.execute(
+                    "UPDATE unit SET generation = ? WHERE vault = ?", (generation, change.vault)
+                )
+        return replace(change, state=state, cause=cause)
+
+    def settle_change(self, change: Change) -> None:
+        """The broker knows the accounts that are left, and its box is cleared."""
+        with self._transaction():
+            self._db.execute(
+                "UPDATE change SET settled = 1 WHERE vault = ? AND sequence = ?",
+                (change.vault, change.sequence),
+            )
+
+    def _add_account(self, name: str, vault: str, verifier: str, sequence: int) -> None:
+        self._db.execute(
+            "INSERT INTO account (name, vault, verifier, sequence) VALUES (?, ?, ?, ?)",
+            (name, vault, verifier, sequence),
+        )
+
+    def _end_accounts(self, change: Change, which: str) -> None:
+        self._db.execute(
+            f"UPDATE account SET ended = 1 WHERE vault = ? AND sequence {which} ?",
+            (change.vault, change.sequence),
+        )
+
+    def _brings_account(self, change: Change) -> bool:
+        row = self._db.execute(
+            "SELECT 1 FROM account WHERE vault = ? AND sequence = ?",
+            (change.vault, change.sequence),
+        ).fetchone()
+        return row is not None
 
     def drop(self, unit: Unit) -> None:
         """Remove an enrolment that is still NEW, with its account; no broker has seen it."""

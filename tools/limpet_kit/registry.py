@@ -14,4 +14,7 @@ def sync(ledger: Ledger, settings: Settings) -> bool:
     wait for its start. Raises `KitError` as `broker.server.sync` does.
     """
     ledger.know_broker(settings.kit, settings.folder, settings.server)
-    return server.sync(settings, ledger.accounts(settings.kit))
+    ended = ledger.ended(settings.kit)
+    taken = server.sync(settings, ledger.accounts(settings.kit), gone=ended)
+    ledger.forget(ended)
+    return taken

@@ -110,13 +110,18 @@ def draw_probe() -> tuple[Account, Secret]:
     return Account(name, verifier(password), ()), password
 
 
-def write(folder: Path, accounts: Iterable[Account], force: bool = False) -> None:
+def write(
+    folder: Path,
+    accounts: Iterable[Account],
+    force: bool = False,
+    gone: Iterable[str] = (),
+) -> None:
     """Replace both files of `folder` by these accounts.
 
     Raises `KitError` and changes nothing when an account is not well-formed or occurs twice, or
     (without `force`) when too many accounts would vanish at once: an empty or stale ledger must
     not lock a fleet out. Two may always go, and beyond that 10 % of those that are in the file;
-    the kit's own and the probe accounts do not count.
+    the kit's own and the probe accounts do not count, nor those whose names are in `gone`.
     """
     listed = list(accounts)
     for account in listed:
@@ -124,7 +129,7 @@ def write(folder: Path, accounts: Iterable[Account], force: bool = False) -> Non
     names = {account.name for account in listed}
     if len(names) != len(listed):
         raise KitError("An account occurs twice in the export; nothing was written.", FAILED)
-    before = {name for name in read_passwords(folder) if _is_devices(name)}
+    before = {name for name in read_passwords(folder) if _is_devices(name)} - set(gone)
     lost, allowed = len(before - names), max(2, len(before) // 10)
     if lost > allowed and not force:
         raise KitError(

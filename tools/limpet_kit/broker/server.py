@@ -184,8 +184,15 @@ class Broker:
         )
 
 
-def sync(settings: Settings, devices: Iterable[Account], force: bool = False) -> bool:
+def sync(
+    settings: Settings,
+    devices: Iterable[Account],
+    force: bool = False,
+    gone: Iterable[str] = (),
+) -> bool:
     """Make these the accounts of the broker, besides the kit's own; one export at a time.
+
+    `gone` are names of accounts that are known to end with this export.
 
     True when a running broker was seen to have taken them: an account drawn for this export can
     log in. False when no broker runs; the files are in place for its start. Raises `KitError`
@@ -195,7 +202,7 @@ def sync(settings: Settings, devices: Iterable[Account], force: bool = False) ->
         before = accounts.read_passwords(settings.folder)
         kit = kit_logins(settings, settings.kit_password(), before)
         probe, password = accounts.draw_probe()
-        accounts.write(settings.folder, [*kit, *devices, probe], force=force)
+        accounts.write(settings.folder, [*kit, *devices, probe], force, gone)
         return _taken(settings, probe.name, password)
 
 

@@ -1,0 +1,205 @@
+"""Changes over the link, from the command line to the flash of simulated boards and back."""
+
+import json
+
+import pytest
+from limpet_kit import bringup, ca, cli, kitkey, protocol, sim
+from limpet_kit.broker import accounts, server
+from limpet_kit.broker.client import KitClient
+from limpet_kit.console import Console
+from limpet_kit.enrolment import Plan
+from limpet_kit.errors import FAILED, NOT_ONLINE, OK, REFUSED
+from limpet_kit.ledger import Ledger
+from limpet_kit.secret import Secret
+from limpet_kit.watch import Watch
+from limpet_kit.wifi import Network
+from rig.broker import KINDS
+
+NETWORK = Network(b"home", Secret(b"a key of home"))
+
+
+@pytest.fixture(params=KINDS)
+def fleet(request, sim_factory, broker_factory):
+    """`fleet(count)`: a broker and units unit-1, unit-2 ... that are online at it."""
+
+    def make(count):
+        broker = broker_factory(request.param)
+        units = []
+        for _ in range(count):
+            board = sim_factory()
+            done = bringup.bring_up(
+                f"sim:{board.name}",
+                broker.settings,
+                Plan(networks=lambda: [NETWORK]),
+                Console(),
+                lambda name, words: None,
+                reading_s=0,
+            )
+            units.append((board, done.unit.name))
+        return broker, units
+
+    return make
+
+
+def limpet(capsys, *arguments):
+    """(exit code, the JSON object) of a command."""
+    code = cli.main([*map(str, arguments), "--json"])
+    lines = capsys.readouterr().out.strip().splitlines()
+    return code, json.loads(lines[-1]) if lines else None
+
+
+def device_accounts(broker):
+    found = accounts.read(broker.settings.folder)
+    return {n for n in found if not n.startswith((accounts.KIT_PREFIX, accounts.PROBE_PREFIX))}
+
+
+def answers(broker, name):
+    with Watch(broker.settings, name) as watch:
+        return watch.answers(70) is not None
+
+
+def test_rotate_all(fleet, capsys):
+    broker, units = fleet(3)
+    before = device_accounts(broker)
+    code, said = limpet(capsys, "rotate", "--all", "--broker", broker.settings.folder)
+    assert (code, sorted(said["applied"])) == (OK, [name for _, name in units])
+    after = device_accounts(broker)
+    assert len(after) == 3 and not after & before
+    assert all(answers(broker, name) for _, name in units)
+    code, said = limpet(
+        capsys, "rotate", "--all", "--older-than", "1d", "--broker", broker.settings.folder
+    )
+    assert (code, said["applied"]) == (OK, []) and device_accounts(broker) == after
+
+
+def test_a_device_that_is_off_gets_it_when_it_is_back(fleet, capsys):
+    broker, [(board, name)] = fleet(1)
+    before = device_accounts(broker)
+    board.kill()
+    rotate = ("rotate", name, "--broker", broker.settings.folder, "--wait", 0.2)
+    code, said = limpet(capsys, *rotate)
+    assert (code, said["waiting"]) == (NOT_ONLINE, [name])
+    assert before < device_accounts(broker)  # both, as long as nobody knows which it uses
+    code, said = limpet(capsys, *rotate)  # repeating draws no third one
+    assert len(device_accounts(broker)) == 2
+    sim.start(board.name)
+    code, said = limpet(capsys, *rotate[:-1], 30)
+    assert (code, said["applied"]) == (OK, [name])
+    assert len(device_accounts(broker)) == 1 and not before & device_accounts(broker)
+    assert answers(broker, name)
+
+
+def test_a_change_that_does_not_work_is_dropped(fleet, capsys, monkeypatch):
+    """The broker does not know the new account: refused, and the old one works on."""
+    broker, [(_, name)] = fleet(1)
+    before = device_accounts(broker)
+    where = ("--broker", broker.settings.folder, "--wait", 1)
+    real = server.sync
+    monkeypatch.setattr(server, "sync", lambda *a, **k: True)
+    code, said = limpet(capsys, "rotate", name, *where)
+    monkeypatch.setattr(server, "sync", real)
+    assert (code, said["waiting"]) == (NOT_ONLINE, [name])
+    assert answers(broker, name)  # with the old one, after one try with the new one
+    assert device_accounts(broker) == before
+
+
+def test_bad_fields_fail_at_once(fleet, capsys):
+    broker, [(_, name)] = fleet(1)
+    where = ("--broker", broker.settings.folder)
+    servers = [x for n in range(5) for x in ("--server", f"host-{n}:1")]  # four fit
+    code, said = limpet(capsys, "rotate", name, *servers, *where)
+    assert code == FAILED and "fields" in said["failed"][name]
+    assert answers(broker, name)
+    code, said = limpet(capsys, "rotate", name, *where)  # the next change works
+    assert (code, said["applied"]) == (OK, [name])
+
+
+def test_anchors_are_added_and_retired(fleet, capsys, tmp_path):
+    broker, [(_, name)] = fleet(1)
+    old = broker.settings.folder
+    ca.make(tmp_path / "next", list(broker.settings.names))
+    new = tmp_path / "next" / "ca.crt"
+    where = (new, name, "--broker", old)
+    assert limpet(capsys, "anchor", "retire", *where)[0] == REFUSED
+    code, said = limpet(capsys, "anchor", "add", *where)
+    assert (code, said["applied"]) == (OK, [name])
+    # Retired too early: the device cannot log in without the old one, and keeps both.
+    code, said = limpet(capsys, "anchor", "retire", *where, "--wait", 2)
+    assert (code, said["waiting"]) == (NOT_ONLINE, [name])
+    assert answers(broker, name)
+
+
+def test_wiped_over_the_link(fleet, capsys):
+    broker, [(_, name), (_, other)] = fleet(2)
+    with KitClient(broker.settings) as kit:
+        for payload in (b"wipe", b"\x02"):
+            kit.publish(f"limpet/{name}/cmd/wipe", payload)
+    assert answers(broker, name)
+    code, said = limpet(capsys, "wipe", name, "--yes", "--broker", broker.settings.folder)
+    assert (code, said["applied"]) == (OK, [name])
+    assert len(device_accounts(broker)) == 1 and answers(broker, other)
+    with Ledger() as ledger:
+        assert [unit.name for unit in ledger.units()] == [other]
+
+
+def test_wiped_by_cable(fleet, capsys):
+    broker, [(board, name)] = fleet(1)
+    code, said = limpet(capsys, "wipe", "--port", f"sim:{board.name}", "--yes")
+    assert (code, said["name"]) == (OK, name)
+    assert not device_accounts(broker)
+    code, said = limpet(capsys, "up", f"sim:{board.name}", "--broker", broker.settings.folder)
+    assert code == OK and said["enrolled"]
+
+
+def test_a_broker_that_forges_replays_or_withholds_alters_nothing(fleet, capsys):
+    broker, [(_, name)] = fleet(1)
+    where = ("--broker", broker.settings.folder)
+    topic = f"limpet/{name}/kit/set"
+    with Ledger() as ledger:
+        unit = ledger.named(name)
+    vault = bytes.fromhex(unit.vault)
+    own = protocol.control_key(kitkey.load().secret, vault)
+    fields = protocol.encode([(protocol.SERVER, b"forged.example:8883")])
+    forged = protocol.control_box(Secret(bytes(32)), vault, protocol.CHANGE, 50, fields)
+    with KitClient(broker.settings) as kit:
+        kit.subscribe(topic)
+        assert limpet(capsys, "rotate", name, *where)[0] == OK
+        replayed = kit.wait(lambda t, payload: len(payload) > 80, 5)[1]
+        assert limpet(capsys, "rotate", name, *where)[0] == OK
+        kit.subscribe(f"limpet/{name}/kit/ack")
+        for box in (forged, forged[:-1], bytes(592), replayed):
+            kit.publish(topic, box, retain=True)
+        ack = kit.wait(
+            lambda t, payload: (
+                t.endswith("/ack")
+                and protocol.read_ack(own, vault, payload).state == protocol.STALE
+            ),
+            20,
+        )
+        assert ack
+        kit.publish(topic, b"", retain=True)
+    assert answers(broker, name)
+    with Ledger() as ledger:
+        assert ledger.named(name).generation == 3
+
+
+def test_a_killed_kit_leaves_nothing_open(fleet, capsys, monkeypatch):
+    """Cut between its rows: the next run ends with one account that works."""
+    broker, [(_, name)] = fleet(1)
+    where = ("--broker", broker.settings.folder)
+    for state in ("SENDING", "SENT"):
+        real = Ledger.move
+
+        def cut(self, change, to, *rest, state=state, real=real, **more):
+            if to == state:
+                raise KeyboardInterrupt  # as a kill: this row stays as it is
+            return real(self, change, to, *rest, **more)
+
+        monkeypatch.setattr(Ledger, "move", cut)
+        cli.main(["rotate", name, *map(str, where)])
+        monkeypatch.setattr(Ledger, "move", real)
+        capsys.readouterr()
+        code, said = limpet(capsys, "rotate", name, *where)
+        assert (code, said["applied"]) == (OK, [name]), state
+        assert len(device_accounts(broker)) == 1
+        assert answers(broker, name)

@@ -1,0 +1,164 @@
+"""`limpet rotate`: new credentials over the link, for one device or all."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from .. import changes, paths, protocol, wifi
+from ..broker import settings
+from ..broker.client import KitClient
+from ..broker.settings import Settings
+from ..console import Console
+from ..errors import FAILED, NOT_ONLINE, OK, USAGE, KitError
+from ..ledger import ACTIVE, APPLIED, Ledger, Unit
+
+HELP = "give devices a new account over the link, or new servers or networks"
+EPILOG = """examples:
+  limpet rotate lamp-1                     a new account; the old one ends when it works
+  limpet rotate --all --older-than 90d     every account that is older
+  limpet rotate --all --wifi FILE          new Wi-Fi networks instead (limpet up --help)
+  limpet rotate lamp-1 --server broker.local:8883 --server 192.168.1.20:8883
+
+The device tries what it got and keeps it only if it works. A device that is off gets it when it
+is back; run the same command again to finish: nothing is lost by stopping."""
+WAIT_S = 30.0
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    targets(parser)
+    parser.add_argument(
+        "--older-than", metavar="AGE", type=_age, help="only accounts of that age: 90d, 12h"
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--server", metavar="HOST:PORT", action="append", help="new servers, in order"
+    )
+    what.add_argument(
+        "--wifi", metavar="FILE", help="new networks and keys, mode 0600; - for stdin"
+    )
+
+
+def targets(parser: argparse.ArgumentParser) -> None:
+    """The options that say which devices, and how long to wait for them."""
+    parser.add_argument("device", metavar="DEVICE", nargs="*", help="names of devices")
+    parser.add_argument("--all", action="store_true", help="all of this broker")
+    parser.add_argument(
+        "--broker", metavar="DIR", type=Path, help="the broker's folder (default: the kit's own)"
+    )
+    parser.add_argument(
+        "--wait",
+        metavar="SECONDS",
+        type=float,
+        default=WAIT_S,
+        help="for the devices (default: %(default).0f)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object last")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do it; returns the exit code."""
+    kind = changes.ACCOUNT
+    fields: changes.Fields = []
+    if args.server:
+        kind = changes.SERVERS
+        fields = [(protocol.SERVER, _server(text)) for text in args.server]
+    elif args.wifi:
+        kind = changes.NETWORKS
+        found = wifi.networks(args.wifi)
+        fields = [(protocol.NETWORK, protocol.network(n.ssid, n.key)) for n in found]
+    with Ledger() as ledger:
+        chosen = settings.load(args.broker or paths.home() / "broker")
+        units = select(ledger, chosen, args)
+        if args.older_than is not None:
+            limit = time.time() - args.older_than
+            units = [unit for unit in units if _drawn(ledger, unit) < limit]
+        return exchange(ledger, chosen, units, args, kind, lambda unit: fields)
+
+
+def select(ledger: Ledger, chosen: Settings, args: argparse.Namespace) -> list[Unit]:
+    """The units that the command line names. Raises `KitError` for one that is not there."""
+    units = [u for u in ledger.units() if u.state == ACTIVE and u.broker == chosen.kit]
+    if args.all == bool(args.device):
+        raise KitError("Name the devices, or say --all.", USAGE)
+    if args.all:
+        return units
+    known = {unit.name: unit for unit in units}
+    for name in args.device:
+        if name not in known:
+            raise KitError(
+                f"There is no unit {name} at the broker of {chosen.folder} that was online. "
+                "`limpet ledger list` shows all.",
+                USAGE,
+            )
+    return [known[name] for name in dict.fromkeys(args.device)]
+
+
+def exchange(
+    ledger: Ledger,
+    chosen: Settings,
+    units: list[Unit],
+    args: argparse.Namespace,
+    kind: str,
+    make: Callable[[Unit], changes.Fields],
+    detail: str = "",
+) -> int:
+    """Send a change to these units, wait for them, say what became of it; the exit code."""
+    console = Console(args.json)
+
+    def step(unit: Unit, words: str) -> None:
+        console.line(f"{unit.name:<20} {words}")
+
+    if not units:
+        console.line("There is nothing to do.")
+        console.result({"ok": True, "applied": [], "failed": {}, "waiting": []})
+        return OK
+    with KitClient(chosen) as client:
+        run = changes.Exchange(ledger, chosen, client, units, step)
+        run.recover()
+        run.begin(kind, make, detail)
+        done = run.finish(args.wait)
+    for name in done.waiting:
+        console.line(f"{name:<20} has not answered yet; it gets the change when it is online")
+    console.result(
+        {
+            "ok": not done.failed and not done.waiting,
+            "applied": done.applied,
+            "failed": done.failed,
+            "waiting": done.waiting,
+        }
+    )
+    if done.failed:
+        return FAILED
+    if done.waiting:
+        console.warn("run the same command again to finish")
+        return NOT_ONLINE
+    return OK
+
+
+def _drawn(ledger: Ledger, unit: Unit) -> int:
+    """When a unit's account was drawn, in seconds since 1970."""
+    drawn = [
+        change.changed
+        for change in ledger.changes(unit.vault)
+        if change.kind == changes.ACCOUNT and change.state == APPLIED
+    ]
+    return max(drawn, default=unit.created)
+
+
+def _server(text: str) -> bytes:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise KitError(f"{text!r} is not HOST:PORT.", USAGE)
+    return text.encode()
+
+
+def _age(text: str) -> int:
+    match = re.fullmatch(r"(\d+)([dhm])", text)
+    if not match:
+        raise argparse.ArgumentTypeError("a number and d, h or m: 90d")
+    return int(match[1]) * {"d": 86400, "h": 3600, "m": 60}[match[2]]
