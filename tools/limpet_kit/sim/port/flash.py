@@ -23,6 +23,8 @@ class Flash:
         self.sector = geometry["sector"]
         self.page = geometry["page"]
         self._unit = max(self.page, 256)  # what the chip programs in one go
+        # Made once: a board's flash driver takes nothing of the heap.
+        self._blank = _BLANK * self.sector
         self._file = config.open("flash.bin", "r+b")
         self._wear = config.open("wear.bin", "r+b")
         self._power = config.open("power.bin", "r+b")
@@ -35,7 +37,7 @@ class Flash:
 
     def erase(self, at):
         """Set the sector at this offset to 0xFF, and count it."""
-        self._write(at, _BLANK * self.sector)
+        self._write(at, self._blank)
         n = bytearray(4)
         place = at // self.sector * 4
         self._wear.seek(place)
