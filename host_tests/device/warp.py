@@ -13,20 +13,21 @@ _PATIENCE_MS = 100
 
 
 class Clock:
-    """Takes the place of the module `time`."""
+    """Takes the place of the module `time` on the desktop."""
 
     eager = False
     skipped = 0
 
-    def __init__(self):
-        self._begun = real.ticks_ms()
+    def __init__(self, host_ms):
+        self._host_ms = host_ms
+        self._begun = host_ms()
 
     def now(self):
         """Ms since the start."""
         return self.ticks_ms() - self._begun
 
     def ticks_ms(self):
-        return real.ticks_ms() + self.skipped
+        return self._host_ms() + self.skipped
 
     def time(self):
         return int(real.time()) + self.skipped // 1000
@@ -35,8 +36,12 @@ class Clock:
         return getattr(real, name)
 
 
-clock = Clock()
-sys.modules["time"] = clock
+if hasattr(real, "_ms"):  # an imitated port's clock, which counts from the host's (sim/port)
+    clock = Clock(real._ms)
+    real._ms = clock.ticks_ms
+else:
+    clock = Clock(real.ticks_ms)
+    sys.modules["time"] = clock
 
 import asyncio  # noqa: E402
 
