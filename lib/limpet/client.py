@@ -120,8 +120,11 @@ class Client:
         """For a board that wakes, reports and sleeps: connect, have one QoS 1 message
         acknowledged, leave. The client must not be started. One try; raises LimpetError, also
         while a refused account has to wait. `slept_s`: s in deep sleep since the last report."""
+        from .report import report
+
         self._keeper.name()
-        await self._keeper.report(self._message(topic, payload, 1, retain), slept_s)
+        message = self._message(topic, payload, 1, retain)
+        await report(self._keeper, message, slept_s)
 
     def _message(self, topic, payload, qos, retain):
         if qos != 1:

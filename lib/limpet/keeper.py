@@ -24,10 +24,9 @@ REFUSED = "REFUSED"
 _BEAT_MS = const(2_000)  # the watchdog is fed this often; an RP2040's bites after 8.3 s
 _SLACK_MS = const(10_000)  # by which a step may exceed its time before the watchdog starves
 _GOODBYE_MS = const(1_000)
-_REPORT_MS = const(20_000)  # for one acknowledgement
-_NO_CREDENTIAL = "this board holds no credential: run limpet up"
+NO_CREDENTIAL = "this board holds no credential: run limpet up"
 
-_WAITED = Refused("REFUSED", "the server had refused this device's account before the reset")
+WAITED = Refused("REFUSED", "the server had refused this device's account before the reset")
 _STATES = {retry.REFUSED: REFUSED, retry.UNTRUSTED: UNTRUSTED}
 
 
@@ -38,14 +37,14 @@ class Keeper:
         self, store, logins, dialler, wifi, router, flight, buffers, status, keepalive, clean, feed
     ):
         self._kit = Kit(store, logins, router, self.send, status.log)
-        self._logins = logins
+        self.logins = logins
         self._dialler = dialler
         self._wifi = wifi
         self._router = router
-        self._flight = flight
-        self._out, self._in = buffers
+        self.flight = flight
+        self.out, self._in = buffers
         self._status = status
-        self._keepalive = keepalive
+        self.keepalive = keepalive
         self._clean = clean
         self._feed = feed
         self.session = None
@@ -66,7 +65,7 @@ class Keeper:
 
     def name(self):
         """Learn this device's name from the vault; topics need it."""
-        self._router.device = self._logins.name()
+        self._router.device = self.logins.name()
 
     async def close(self):
         """Say goodbye if online, and stop. What is in the queue stays for the next `start`."""
@@ -96,8 +95,8 @@ class Keeper:
         try:
             while True:
                 try:
-                    record = self._logins.record()
-                    words = _NO_CREDENTIAL
+                    record = self.logins.record()
+                    words = NO_CREDENTIAL
                 except LimpetError as e:
                     record = None
                     words = e.words
@@ -106,10 +105,10 @@ class Keeper:
                     self.settled.set()
                     await self._kit.wiped()
                     return
-                if first and self._logins.waiting():
+                if first and self.logins.waiting():
                     record.wipe()
                     first = False
-                    await self._pause(_WAITED, self._logins.waiting())
+                    await self._pause(WAITED, self.logins.waiting())
                     continue
                 first = False
                 try:
@@ -126,17 +125,19 @@ class Keeper:
         """One try, and the connection if it succeeds; what ended it."""
         self._status.set(CONNECTING, self._status.reason)
         try:
-            present = await self._reach(record, lambda: self._hello(record))
+            present = await self.reach(record, lambda: self._hello(record))
             return await self._serve(record, present)
         finally:
-            self._hang_up(record)
+            self.hang_up(record)
 
-    async def _reach(self, record, say):
-        clock.raise_to(self._logins.floor(record))
+    async def reach(self, record, say):
+        """Connect; the session-present flag. `say()` makes what is written first: the CONNECT."""
+        clock.raise_to(self.logins.floor(record))
         # a task of its own: a handshake needs the stack (facts/rp2040-client.md 0.2)
         return await asyncio.create_task(drive(self._dial(record, say), self._step))
 
-    def _hang_up(self, record):
+    def hang_up(self, record):
+        """Close the link, if there is one, and wipe the record."""
         if self._link:
             self._link.close()
             self._link = None
@@ -150,9 +151,9 @@ class Keeper:
         return present
 
     def _hello(self, record):
-        self._logins.sending()
+        self.logins.sending()
         will = (self._router.state, self._about("lost"), 1, True)
-        return hello(record, self._keepalive, self._clean, will)
+        return hello(record, self.keepalive, self._clean, will)
 
     def _about(self, cause, record=None):
         """The retained state: offline with a cause, or online."""
@@ -167,9 +168,9 @@ class Keeper:
 
     async def _serve(self, record, present):
         """Keep one connection until it ends; the failure that ended it."""
-        session = self._linked = self._session()
+        session = self._linked = self.begin()
         tasks = [
-            asyncio.create_task(_guard(session, work))
+            asyncio.create_task(session.guard(work))
             for work in (session.run(), self._greet(session, record, present))
         ]
         try:
@@ -182,66 +183,20 @@ class Keeper:
             session.close()
         return session.failure
 
-    def _session(self):
+    def begin(self):
+        """The session of a link that has just been made."""
         self._status.counters.connects += 1
         return Session(
             self._link.stream,
             Ready(self._link.raw, False),
             Ready(self._link.raw, True),
-            self._keepalive,
-            self._flight,
-            self._out,
+            self.keepalive,
+            self.flight,
+            self.out,
             self._in,
             self._router.deliver,
             self._status.counters,
         )
-
-    async def report(self, message, slept_s):
-        """Connect, have one message acknowledged, leave: one try, for a board that then sleeps.
-
-        CONNECT and PUBLISH go in one write, without a will and without subscriptions. Raises
-        LimpetError when that fails, and while a refused account has to wait.
-        """
-        record = self._logins.record()
-        if not record:
-            raise LimpetError(UNPROVISIONED, _NO_CREDENTIAL)
-        self._logins.skip(slept_s)
-        if self._logins.waiting():
-            record.wipe()
-            raise _WAITED
-        try:
-            await self._report(record, message)
-        except LimpetError as e:
-            self._logins.failed(e)
-            raise
-
-    async def _report(self, record, message):
-        self._flight.put(message)
-        self._flight.next(ticks_ms())
-        out = self._out
-        if out.publish(message.topic, message.payload, message.flags, message.pid):
-            raise ValueError("a report must fit the send buffer")
-        packet = memoryview(out.buf)[out.off : out.off + out.n]
-        reader = None
-        try:
-            await self._reach(record, lambda: self._short_hello(record) + packet)
-            session = self._session()
-            reader = asyncio.create_task(_guard(session, session.run()))
-            await asyncio.wait_for_ms(message.wait(), _REPORT_MS)
-            self._logins.accepted(record)
-            await session.goodbye()
-        except asyncio.TimeoutError:
-            raise Lost("NO_ACK", "the report was not acknowledged within 20 s")
-        finally:
-            if reader:
-                reader.cancel()
-                session.close()
-            self._flight.clear()
-            self._hang_up(record)
-
-    def _short_hello(self, record):
-        self._logins.sending()
-        return hello(record, self._keepalive, True)
 
     async def _greet(self, session, record, present):
         """Restore the subscriptions; then we are online, and the queue flows."""
@@ -251,7 +206,7 @@ class Keeper:
         asked = filters[:1] + [f for f in filters[1:] if f not in known]
         await self._ask(session, asked)
         self._subscribed = filters
-        self._logins.accepted(record)
+        self.logins.accepted(record)
         session.flow()
         self.session = session
         self._status.set(ONLINE)
@@ -269,18 +224,18 @@ class Keeper:
         """Subscribe to one more filter when online; otherwise that happens with the login."""
         session = self.session
         if session:
-            asyncio.create_task(_guard(session, self._ask(session, [topic_filter])))
+            asyncio.create_task(session.guard(self._ask(session, [topic_filter])))
 
     def send(self, message):
         """Queue a QoS 1 message; await the answer for its acknowledgement."""
-        if not self._flight.put(message):
-            return self._flight.put_later(message, self._pump)
+        if not self.flight.put(message):
+            return self.flight.put_later(message, self._pump)
         self._pump()
         return message.wait()
 
     def send_nowait(self, message):
         """Queue a QoS 1 message; raises Lost (FULL) when there is no room."""
-        if not self._flight.put(message):
+        if not self.flight.put(message):
             raise Lost("FULL", "the queue is full")
         self._pump()
 
@@ -290,7 +245,7 @@ class Keeper:
 
     async def _beat(self):
         """Look at the connection, and feed the watchdog while a step is within its time."""
-        every = min(_BEAT_MS, self._keepalive * 1000 // 8)
+        every = min(_BEAT_MS, self.keepalive * 1000 // 8)
         while True:
             await asyncio.sleep_ms(every)
             now = ticks_ms()
@@ -310,29 +265,19 @@ class Keeper:
         if kind == retry.UNTRUSTED:
             self._distrust = failure.code
         if pause is None:
-            pause = self._logins.failed(failure)
+            pause = self.logins.failed(failure)
         self.now.clear()
         self._status.fail(_STATES.get(kind, OFFLINE), failure, ticks_add(ticks_ms(), pause))
-        for piece in self._logins.pieces(pause):
+        for piece in self.logins.pieces(pause):
             self._step(piece)
             try:
                 await asyncio.wait_for_ms(self.now.wait(), piece)
             except asyncio.TimeoutError:
                 continue
-            self._logins.skip()
+            self.logins.skip()
             return
 
     def _step(self, ms):
         """Feed the watchdog; the next step is allowed so many ms."""
         self._until = ticks_add(ticks_ms(), ms + _SLACK_MS)
         self._feed()
-
-
-async def _guard(session, work):
-    """Run a part of the session; its end is the session's."""
-    try:
-        await work
-    except LimpetError as e:
-        session.fail(e)
-    except Exception as e:
-        session.fail(Lost("ERROR", "the connection ended: %s" % repr(e)))

@@ -1,22 +1,13 @@
 """Names to addresses without blocking; the ports' getaddrinfo takes up to 14 s.
 
-A generator of waits, as link.py describes them. An own query for A and AAAA over UDP goes to the
-DNS servers of the interface; getaddrinfo serves numbers, `.local`, and where no server is known.
+A generator of waits, as link.py describes them. An own query (dns.py) goes to the DNS
+servers of the interface; getaddrinfo serves numbers, `.local`, and where no server is known.
 A forged answer does no harm: TLS verifies whoever is reached.
 """
 
-import os
 import socket
-from time import ticks_add, ticks_diff, ticks_ms
-
-from micropython import const
 
 from .errors import Lost
-
-_A = const(1)
-_AAAA = const(28)
-_WAITS_MS = (1_000, 1_000, 2_000, 2_000)  # for one answer, the servers in turn
-_MOST = const(4)  # addresses of a kind
 
 
 def dns_servers():
@@ -57,8 +48,10 @@ class Resolver:
         servers = [] if _is_number(host) or host.endswith(".local") else self._servers()
         try:
             if servers:
+                from .dns import ask
+
                 found = []
-                for text in (yield from _ask(host, servers)):
+                for text in (yield from ask(host, servers)):
                     found += _info(text, port)
             else:
                 found = _info(host, port)
@@ -81,83 +74,3 @@ def _info(host, port):
 
 def _is_number(host):
     return ":" in host or not host.rsplit(".", 1)[-1].strip("0123456789")
-
-
-def _ask(host, servers):
-    """Addresses (str) by DNS (RFC 1035), A before AAAA; a generator."""
-    found = {}
-    for i in range(len(_WAITS_MS)):
-        where = socket.getaddrinfo(servers[i % len(servers)], 53, 0, socket.SOCK_DGRAM)[0]
-        s = socket.socket(where[0], socket.SOCK_DGRAM)
-        try:
-            s.setblocking(False)
-            s.connect(where[-1])
-            number = os.urandom(2)
-            for kind in (_A, _AAAA):
-                s.send(_query(number, host, kind))
-            until = ticks_add(ticks_ms(), _WAITS_MS[i])
-            while len(found) < 2:
-                left = ticks_diff(until, ticks_ms())
-                if left <= 0:
-                    break
-                yield s, False, left
-                try:
-                    answer = s.recv(512)
-                except OSError:
-                    continue  # nothing yet, or refused: the time runs
-                if answer and answer[:2] == number and len(answer) > 12:
-                    kind, texts = _parse(answer)
-                    if kind in (_A, _AAAA):
-                        found[kind] = texts
-        finally:
-            s.close()  # boards have few
-        if _A in found:
-            break
-    if not found:
-        raise OSError("no answer from %s" % ", ".join(servers))
-    return found.get(_A, []) + found.get(_AAAA, [])
-
-
-def _query(number, host, kind):
-    labels = b"".join([bytes((len(n),)) + n for n in host.encode().split(b".") if n])
-    return number + b"\1\0\0\1\0\0\0\0\0\0" + labels + bytes((0, 0, kind, 0, 1))
-
-
-def _parse(p):
-    """(kind asked for, texts) of an answer; (0, []) when it is malformed."""
-    texts = []
-    try:
-        at = _skip(p, 12)
-        asked = p[at] << 8 | p[at + 1]
-        at += 4
-        for _ in range(p[6] << 8 | p[7]):
-            at = _skip(p, at)
-            kind = p[at] << 8 | p[at + 1]
-            n = p[at + 8] << 8 | p[at + 9]
-            at += 10
-            data = p[at : at + n]
-            at += n
-            if (
-                kind == asked
-                and n == len(data) == (4 if kind == _A else 16)
-                and len(texts) < _MOST
-            ):
-                texts.append(_text(data))
-    except IndexError:
-        return 0, []
-    return asked, texts
-
-
-def _skip(p, at):
-    """Behind the name at `at`."""
-    while p[at]:
-        if p[at] & 0xC0:
-            return at + 2
-        at += p[at] + 1
-    return at + 1
-
-
-def _text(data):
-    if len(data) == 4:
-        return ".".join([str(b) for b in data])
-    return ":".join(["%x" % (data[i] << 8 | data[i + 1]) for i in range(0, 16, 2)])

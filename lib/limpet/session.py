@@ -6,7 +6,7 @@ from time import ticks_diff, ticks_ms
 from micropython import const
 
 from . import packets
-from .errors import Lost
+from .errors import LimpetError, Lost
 
 _PIECE = const(4096)  # mbedTLS's largest outgoing record on the boards
 _ACK_MS = const(20_000)  # a PUBACK overdue by this ends the connection; the next one repeats it
@@ -73,6 +73,15 @@ class Session:
         self._free.set()
         self._granted.set()
         self.ended.set()
+
+    async def guard(self, work):
+        """Run a part of the session; its end is the session's."""
+        try:
+            await work
+        except LimpetError as e:
+            self.fail(e)
+        except Exception as e:
+            self.fail(Lost("ERROR", "the connection ended: %s" % repr(e)))
 
     def close(self):
         """Leave the socket alone from now on; before it is closed."""
