@@ -124,7 +124,9 @@ class Router:
         except Exception as e:
             self._log("the handler of %s failed: %s" % (route.topic, repr(e)))
             return True
-        if route.plain or not hasattr(result, "send"):
+        if route.plain is None:  # of a method or closure only the first call tells
+            route.plain = not hasattr(result, "send")
+        if route.plain:
             return True
         self._running += 1
         asyncio.create_task(self._run(route, result, in_.pid, session))
