@@ -62,6 +62,18 @@ class TestEnrol(unittest.TestCase):
         self.enrol(2)
         self.assertEqual(self.enrol(3), {"slot": 1, "generation": 2})
 
+    def test_retry_ends_a_refused_wait(self):
+        self.assertEqual(self.call("retry"), {"ok": True})
+        self.enrol()
+        board = vault.Vault(self.store, CHIP)
+        board.read()
+        board.note(steps=3, left=9999)
+        self.reset()
+        self.assertEqual(self.call("retry"), {"ok": True})
+        again = vault.Vault(self.store, CHIP)
+        again.read()
+        self.assertEqual((again.journal.steps, again.journal.left), (0, 0))
+
     def test_pieces_may_be_sent_again_but_not_out_of_order(self):
         self.call("begin", 100)
         text = b2a_base64(bytes(60)).decode()

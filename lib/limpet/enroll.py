@@ -51,6 +51,11 @@ def proof(nonce):
     return _answer(_proof, nonce)
 
 
+def retry():
+    """End a refused wait: somebody is at the board."""
+    return _answer(_retry)
+
+
 def wipe():
     """Forget everything: the board is unprovisioned afterwards."""
     return _answer(_wipe)
@@ -153,6 +158,14 @@ def _proof(nonce):
         "h": h.hex(),
         "p": p.hex(),
     }
+
+
+def _retry():
+    vault = _board()
+    for r in vault.records():
+        r.wipe()
+    vault.note(steps=0, left=0)
+    return {"ok": True}
 
 
 def _wipe():

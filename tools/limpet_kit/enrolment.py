@@ -206,6 +206,8 @@ def activate(
         client.subscribe(f"limpet/{unit.name}/kit/ack")
         if unit.replaces:
             client.publish(f"limpet/{unit.name}/kit/set", b"", retain=True)
+        # Refused before the broker knew its account, it would wait for an hour.
+        _check(board, board.call(_MODULE, "retry"))
         board.soft_reset(run_main=True)
         step(STARTED, "its program runs")
         return await_ack(client, ledger, settings, unit, step, wait_s)
