@@ -119,7 +119,7 @@ def bring_up(
 
             try:
                 if known:
-                    board.soft_reset(run_main=True)
+                    enrolment.start(board)
                     listening(enrolment.STARTED, "its program runs")
                 else:
                     unit = enrolment.activate(board, ledger, chosen, unit, listening, wait_s)

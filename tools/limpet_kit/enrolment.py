@@ -206,11 +206,18 @@ def activate(
         client.subscribe(f"limpet/{unit.name}/kit/ack")
         if unit.replaces:
             client.publish(f"limpet/{unit.name}/kit/set", b"", retain=True)
-        # Refused before the broker knew its account, it would wait for an hour.
-        _check(board, board.call(_MODULE, "retry"))
-        board.soft_reset(run_main=True)
+        start(board)
         step(STARTED, "its program runs")
         return await_ack(client, ledger, settings, unit, step, wait_s)
+
+
+def start(board: Board) -> None:
+    """Start the board's program, which logs in at once: also where it was refused before.
+
+    A board that was cut between its record and the broker's export may have been.
+    """
+    _check(board, board.call(_MODULE, "retry"))
+    board.soft_reset(run_main=True)
 
 
 def await_ack(
