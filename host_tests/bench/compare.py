@@ -136,9 +136,9 @@ TOPIC, COMMAND = "limpet/{}/up/abc", "limpet/{}/cmd/abc"  # 21 bytes, as the pay
 
 
 class Rig:
-    """Broker, relays, accounts and compiled libraries, for one run."""
+    """Broker, relays, accounts and compiled libraries of `clients`, for one run."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clients: list[str] = CLIENTS) -> None:
         self.folder = folder
         found = micropython.find()
         if found is None:
@@ -168,7 +168,7 @@ class Rig:
             exported.append(account)
         server.sync(self.broker.settings, exported, force=True)
         self.broker.start()
-        self.libraries = {client: self._compile(client) for client in CLIENTS}
+        self.libraries = {client: self._compile(client) for client in clients}
 
     def close(self) -> None:
         """Stop everything."""
