@@ -10,6 +10,7 @@ from .keeper import OFFLINE, UNPROVISIONED, Keeper
 from .logins import Logins
 from .session import DONE
 from .status import Events, Status
+from .times import SERVERS
 from .topics import Router
 
 
@@ -28,7 +29,8 @@ class Client:
     from the server ends the connection, a larger payload to it is written in pieces. `wifi` is
     something with a generator `up(record)` (wifi.py), or False where the sketch cares for the
     interface. `feed` feeds a watchdog: it is called every 2 s, and right before each long step,
-    while the client makes progress. `log` takes a line of text.
+    while the client makes progress. `time_servers` (NTP) are asked after a server was refused
+    because of time. `log` takes a line of text.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Client:
         send=512,
         feed=None,
         random=_random,
+        time_servers=SERVERS,
     ):
         log = log or (lambda line: None)
         store = store or vault.Vault()
@@ -66,6 +69,7 @@ class Client:
             keepalive,
             clean,
             feed or (lambda: None),
+            time_servers,
         )
 
     # -- messages

@@ -23,17 +23,21 @@ def now():
 
 
 def raise_to(floor):
-    """Set the clock to `floor` (seconds since 1970) when it stands before it.
+    """Set the clock to `floor` (seconds since 1970) when it stands before it."""
+    if now() < floor:
+        set_to(floor)
+
+
+def set_to(seconds):
+    """Set the clock (seconds since 1970).
 
     A desktop has no clock of ours to set: there the system's stays as it is.
     """
-    if now() >= floor:
-        return
     try:
         from machine import RTC
     except ImportError:
         return
-    t = time.gmtime(floor - offset())
+    t = time.gmtime(seconds - offset())
     RTC().datetime((t[0], t[1], t[2], t[6], t[3], t[4], t[5], 0))
 
 

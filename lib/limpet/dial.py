@@ -17,7 +17,7 @@ class Dialler:
     """Keeps what serves again at the next try: addresses and, for one host, the trust."""
 
     def __init__(self):
-        self._resolver = resolve.Resolver()
+        self.resolver = resolve.Resolver()
         self._trust = None
         self._trusting = None  # the record's generation and the host that it is for
 
@@ -32,7 +32,7 @@ class Dialler:
             host, _, port = server.decode().rpartition(":")
             host = host.strip("[]")
             try:
-                addresses = yield from self._resolver.addresses(host, int(port))
+                addresses = yield from self.resolver.addresses(host, int(port))
             except Lost as e:
                 failure = failure or e
                 continue
@@ -48,10 +48,15 @@ class Dialler:
                         raise
                     failure = failure or e
                 else:
-                    self._resolver.good(host, int(port))
+                    self.resolver.good(host, int(port))
                     return link, present
-            self._resolver.bad(host, int(port))
+            self.resolver.bad(host, int(port))
         raise failure or Lost("NO_SERVER", "the vault names no server")
+
+    @property
+    def ends(self):
+        """When the chain that was verified last ends, s since 1970; 0 where there is none: PSK."""
+        return self._trust.chain_ends if self._trust else 0
 
     def _trust_for(self, record, host):
         wanted = (record.generation, host)

@@ -6,13 +6,14 @@ from time import ticks_add, ticks_diff, ticks_ms
 
 from micropython import const
 
-from . import clock, packets, retry
+from . import packets, retry
 from .aio import Ready, drive
 from .dial import hello
 from .errors import LimpetError, Lost, Refused
 from .kit import Kit
 from .logins import classify
 from .session import Session
+from .times import Times
 
 UNPROVISIONED = "UNPROVISIONED"
 OFFLINE = "OFFLINE"
@@ -34,11 +35,25 @@ class Keeper:
     """The tasks behind one client. `session` is the one that is online, or None."""
 
     def __init__(
-        self, store, logins, dialler, wifi, router, flight, buffers, status, keepalive, clean, feed
+        self,
+        store,
+        logins,
+        dialler,
+        wifi,
+        router,
+        flight,
+        buffers,
+        status,
+        keepalive,
+        clean,
+        feed,
+        time_servers,
     ):
         self._kit = Kit(store, logins, router, self.send, status.log)
         self.logins = logins
         self._dialler = dialler
+        self._times = Times(logins, dialler, status.log, time_servers)
+        router.time = self._times.told
         self._wifi = wifi
         self._router = router
         self.flight = flight
@@ -132,7 +147,6 @@ class Keeper:
 
     async def reach(self, record, say):
         """Connect; the session-present flag. `say()` makes what is written first: the CONNECT."""
-        clock.raise_to(self.logins.floor(record))
         # a task of its own: a handshake needs the stack (facts/rp2040-client.md 0.2)
         return await asyncio.create_task(drive(self._dial(record, say), self._step))
 
@@ -147,6 +161,7 @@ class Keeper:
         """Interface and link, as a generator of waits (link.py); the session-present flag."""
         if self._wifi:
             yield from self._wifi.up(record)
+        yield from self._times.before(record)
         self._link, present = yield from self._dialler.dial(record, say)
         return present
 
@@ -162,6 +177,8 @@ class Keeper:
         about = {"state": "online", "generation": record.generation}
         if self._distrust:
             about["distrusted"] = self._distrust
+        if self._times.refused:
+            about["time"] = "refused"
         return json.dumps(about).encode()
 
     # -- online
@@ -264,6 +281,7 @@ class Keeper:
         kind = classify(failure)
         if kind == retry.UNTRUSTED:
             self._distrust = failure.code
+            self._times.failed(failure)
         if pause is None:
             pause = self.logins.failed(failure)
         self.now.clear()

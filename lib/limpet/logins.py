@@ -60,11 +60,17 @@ class Logins:
         return chosen
 
     def floor(self, record):
-        """The time (s since 1970) before which it cannot be: PROTOCOLS.md 8, hard floor."""
+        """The time (s since 1970) before which it cannot be: PROTOCOLS.md 8."""
         floor = int.from_bytes(record.one(vault.EARLIEST) or b"", "big")
+        if self._vault.journal:
+            floor = max(floor, self._vault.journal.floor)
         for der in record.all(vault.ANCHOR):
             floor = max(floor, x509.Certificate(der).not_before)
         return floor
+
+    def raise_floor(self, floor):
+        """Keep a later floor, over resets."""
+        self._vault.note(floor=floor)
 
     # -- what happens
 

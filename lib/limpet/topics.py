@@ -7,6 +7,7 @@ from micropython import const
 from .errors import LimpetError
 from .packets import matches
 
+_TIME = b"limpet/time"  # written by the kit alone
 _MAX_CACHED = const(32)
 _MAX_RUNNING = const(16)  # handlers at work before QoS 0 messages for more of them are dropped
 
@@ -49,6 +50,7 @@ class Router:
         self._running = 0
         self._device = ""
         self.kit = lambda payload: None  # takes what the kit sends
+        self.time = lambda payload, retained: None  # takes the kit's time
 
     @property
     def device(self):
@@ -81,7 +83,7 @@ class Router:
 
     def filters(self):
         """All filters to subscribe to, each once."""
-        found = [self.kit_set]
+        found = [self.kit_set, _TIME]
         for route in self._routes:
             if route.filter not in found:
                 found.append(route.filter)
@@ -102,14 +104,23 @@ class Router:
         """Hand a PUBLISH to its handler. True when it may be acknowledged now; after a coroutine
         `session` does it when the coroutine has ended."""
         topic = in_.view[in_.at + 2 : in_.topic_end]
-        if topic == self.kit_set:
-            self.kit(in_.view[in_.payload : in_.end])
+        if self.take(in_, topic):
             return True
         for route in self._routes:
             if topic == route.filter or (route.wild and matches(route.filter, topic)):
                 if in_.op & 1 and not route.retained:
                     return True  # an old command is no command
                 return self._call(route, topic, in_.view[in_.payload : in_.end], in_, session)
+        return True
+
+    def take(self, in_, topic):
+        """Whether a PUBLISH is the kit's and not the sketch's; then it has been handled."""
+        if topic == self.kit_set:
+            self.kit(in_.view[in_.payload : in_.end])
+        elif topic == _TIME:
+            self.time(in_.view[in_.payload : in_.end], in_.op & 1)
+        else:
+            return False
         return True
 
     def _call(self, route, topic, payload, in_, session):

@@ -15,11 +15,12 @@ from micropython import const
 from umqtt import robust
 from umqtt.simple import MQTTException
 
-from . import clock, packets, vault
+from . import packets, vault
 from .blocking import Waits
 from .dial import Dialler, hello
 from .errors import LimpetError, Lost
 from .logins import Logins
+from .times import Times
 from .topics import Router
 
 _KEEPALIVE_S = const(60)
@@ -58,6 +59,8 @@ class MQTTClient(robust.MQTTClient):
         self._logins = Logins(store or vault.Vault(), _random)
         self._dialler = Dialler()
         self._router = Router(self._say)
+        self._times = Times(self._logins, self._dialler, self._say)
+        self._router.time = self._times.told
         self._router.device = self._logins.name()
         self._first = True
         self._out = packets.Out(send)
@@ -93,6 +96,7 @@ class MQTTClient(robust.MQTTClient):
             except (LimpetError, OSError, ValueError, MemoryError) as e:
                 self._hang_up()
                 failure = e if isinstance(e, LimpetError) else Lost("ERROR", repr(e))
+                self._times.failed(failure)
                 pause = self._logins.failed(failure)
                 self._say("%s; next try in %d s" % (failure, (pause + 999) // 1000))
                 self._sleep(pause)
@@ -171,12 +175,11 @@ class MQTTClient(robust.MQTTClient):
     # -- connecting
 
     def _login(self, record):
-        clock.raise_to(self._logins.floor(record))
         self._link, present = self._waits.drive(self._dial(record))
         self.sock = self._link.stream
         self._in.have = self._in.end = 0
         self._heard_at = self._sent_at = ticks_ms()
-        self._subscribe([self._router.kit_set] + self._filters)
+        self._subscribe(self._router.filters() + self._filters)
         self._logins.accepted(record)
         if not self.lw_topic:
             self._publish(self._router.state, _state("online"), packets.RETAIN, 0)
@@ -189,6 +192,7 @@ class MQTTClient(robust.MQTTClient):
     def _dial(self, record):
         if self._wifi:
             yield from self._wifi.up(record)
+        yield from self._times.before(record)
         return (yield from self._dialler.dial(record, lambda: self._hello(record)))
 
     def _hello(self, record):
@@ -299,7 +303,7 @@ class MQTTClient(robust.MQTTClient):
         below = self._router.absolute("", "cmd")
         if topic.startswith(below):
             topic = topic[len(below) :]
-        if self.cb and topic != self._router.kit_set:
+        if not self._router.take(in_, topic) and self.cb:
             self.cb(topic, bytes(in_.view[in_.payload : in_.end]))
         if pid:
             self._send(bytes((packets.PUBACK, 2, pid >> 8, pid & 255)), 0, 4)

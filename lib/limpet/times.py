@@ -1,0 +1,76 @@
+"""What may set the clock, and how far: PROTOCOLS.md 8.
+
+The floor is a time that has certainly passed; the clock is never set below it. NTP may move the
+clock between the floor and the end of our anchors, and is asked only after a refusal because of
+time. The kit's word (`limpet/time`, which only the kit may write) may also raise the floor, but
+never beyond the chain that was verified on that link: so no liar locks a device out for good.
+"""
+
+from micropython import const
+
+from . import clock, record, x509
+from .errors import Untrusted
+
+_DAY = const(86_400)
+_SLACK = const(2)  # s by which the clock may be off before it is set
+SERVERS = ("0.pool.ntp.org", "1.pool.ntp.org", "2.pool.ntp.org")
+
+
+class Times:
+    """`logins` keeps the floor, `dialler` knows the verified chain; `servers` are for NTP."""
+
+    def __init__(self, logins, dialler, log, servers=SERVERS):
+        self._logins = logins
+        self._dialler = dialler
+        self._log = log
+        self._servers = servers
+        self._floor = 0
+        self._ask = False  # a server was refused because of time
+        self.refused = ""  # words for a time of the kit that could not be
+
+    def before(self, used):
+        """Make the clock fit for a try with the record `used`; a generator of waits."""
+        self._floor = self._logins.floor(used)
+        clock.raise_to(self._floor)
+        if self._ask and self._servers:
+            from . import ntp
+
+            self._ask = False
+            t = yield from ntp.ask(self._servers, self._dialler.resolver)
+            if t is None:
+                self._log("no two time servers agree")
+            elif self._floor <= t <= _ceiling(used):
+                clock.set_to(t)
+            else:
+                self._log("the time servers say %s, which cannot be" % clock.date(t))
+
+    def failed(self, failure):
+        """After a try: whether it was for time, and what to do about it before the next one."""
+        if isinstance(failure, Untrusted) and failure.code in ("CLOCK", "EXPIRED"):
+            clock.set_to(self._floor)  # whoever has set it before may have lied
+            self._ask = True
+
+    def told(self, payload, retained):
+        """The kit's time: u64, s since 1970. A retained one is at least in the past."""
+        if len(payload) != 8:
+            return
+        t = int.from_bytes(payload, "big")
+        ends = self._dialler.ends
+        if t < self._floor or (ends and t > ends):
+            self.refused = "the kit's time %d lies outside of what can be" % t
+            self._log(self.refused)
+            return
+        self.refused = ""
+        if retained:
+            clock.raise_to(t)
+        elif abs(clock.now() - t) > _SLACK:
+            clock.set_to(t)
+        new = min(t, ends - _DAY)
+        if ends and new > self._floor + _DAY:
+            self._floor = new
+            self._logins.raise_floor(new)
+
+
+def _ceiling(used):
+    """The end of the last of the record's anchors."""
+    return max([x509.Certificate(der).not_after for der in used.all(record.ANCHOR)] or [0])
