@@ -1,0 +1,278 @@
+"""Firmware: fetched and pinned, checked, written by the real esptool to a mock boot ROM, and as
+UF2 to a folder that looks like a BOOTSEL drive. No hardware."""
+
+import dataclasses
+import hashlib
+import http.server
+import json
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from limpet_kit import boards, cli, firmware, paths
+from limpet_kit.errors import FAILED, NO_BOARD, OK, REFUSED, USAGE, KitError
+from rig.broker import free_port
+
+ESP = ("ESP32_GENERIC", "ESP32_GENERIC_S3", "ESP32_GENERIC_C3", "ESP32_GENERIC_C6")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("LIMPET_HOME", str(tmp_path / "home"))
+
+
+def nothing(done, total):
+    pass
+
+
+def part(chip, size=3000):
+    """An image as the boot ROM takes it: one segment, checksum, SHA-256."""
+    body = bytes(n * 7 & 255 for n in range(size))
+    number = firmware._CHIP_IDS[chip]
+    head = struct.pack("<BBBBI", 0xE9, 1, 0, 0x20, 0x40080000) + bytes(4)
+    head += struct.pack("<H", number) + bytes(9) + b"\1"
+    image = head + struct.pack("<II", 0x3FFB0000, len(body)) + body
+    image += bytes(15 - len(image) % 16)
+    checksum = 0xEF
+    for byte in body:
+        checksum ^= byte
+    image += bytes([checksum])
+    return image + hashlib.sha256(image).digest()
+
+
+def esp_image(board, chip=None):
+    chip = chip or board.boot.chip
+    first = part(chip)
+    return first + b"\xff" * (0x10000 - board.boot.offset - len(first)) + part(chip, 9000)
+
+
+def uf2_image(board, count=40, family=None):
+    blocks = []
+    for number in range(count):
+        head = firmware._UF2.pack(
+            *firmware._UF2_MAGIC,
+            0x2000,
+            0x10000000 + 256 * number,
+            256,
+            number,
+            count,
+            family or board.boot.family,
+        )
+        blocks.append(
+            head + bytes([number & 255]) * 256 + bytes(220) + struct.pack("<I", 0x0AB16F30)
+        )
+    return b"".join(blocks)
+
+
+@pytest.fixture
+def rom():
+    """`rom(chip)` -> port of a mock boot ROM that esptool takes for a chip."""
+    running = []
+    mock = Path(sys.executable).with_name("esp32-mock-bootloader")
+
+    def start(chip):
+        port = free_port()
+        running.append(
+            subprocess.Popen(
+                [mock, "run", "--chip", chip, "--port", str(port), "--timeout", "100"],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        )
+        return f"socket://127.0.0.1:{port}"
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+def until_up(arguments):
+    """The mock needs a moment to listen; its port is not ready at once."""
+    for _ in range(40):
+        code = cli.main(arguments)
+        if code != NO_BOARD:
+            return code
+        time.sleep(0.25)
+    return code
+
+
+@pytest.mark.parametrize("name", ESP)
+def test_esptool_writes_and_verifies(name, rom, tmp_path, capsys):
+    board = boards.load(name)
+    file = tmp_path / "firmware.bin"
+    file.write_bytes(esp_image(board))
+    arguments = ["flash", rom(board.boot.chip), "--board", name, "--firmware", str(file), "--json"]
+    assert until_up(arguments) == OK
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["ok"]
+
+
+def test_a_board_with_another_chip_is_refused_by_esptool(rom, tmp_path, capsys):
+    board = boards.load("ESP32_GENERIC_C3")
+    file = tmp_path / "firmware.bin"
+    file.write_bytes(esp_image(board))
+    port = rom("esp32s3")
+    arguments = ["flash", port, "--board", board.name, "--firmware", str(file)]
+    assert until_up(arguments) == FAILED
+    said = capsys.readouterr().err
+    assert "esptool could not finish" in said and "ESP32" in said and "To go on" in said
+
+
+def test_a_port_without_a_boot_rom_is_told(tmp_path, capsys):
+    board = boards.load("ESP32_GENERIC")
+    file = tmp_path / "f.bin"
+    file.write_bytes(esp_image(board))
+    port = f"socket://127.0.0.1:{free_port()}"
+    assert cli.main(["flash", port, "--board", board.name, "--firmware", str(file)]) == NO_BOARD
+    assert "hold BOOT" in capsys.readouterr().err
+    assert cli.main(["flash", "--board", board.name]) == USAGE
+
+
+@pytest.mark.parametrize("name", ESP)
+def test_images_that_are_not_for_this_board(name):
+    board = boards.load(name)
+    good = esp_image(board)
+    firmware.check(board, good)
+    other = "esp32s3" if board.boot.chip != "esp32s3" else "esp32"
+    middle = 0x10000 - board.boot.offset + 4000
+    for bad, code, words in (
+        (esp_image(board, other), REFUSED, f"for {other}"),
+        (good[:-3000], FAILED, "cut off"),
+        (good[:100], FAILED, "cut off"),
+        (b"", FAILED, "no bootloader"),
+        (b"<html>" * 9000, FAILED, "no bootloader"),
+        (good[:middle] + b"\0\1\2" + good[middle + 3 :], FAILED, "damaged"),
+        (good + bytes(board.flash.size), FAILED, "no room"),
+    ):
+        with pytest.raises(KitError, match=words) as e:
+            firmware.check(board, bad)
+        assert e.value.code == code
+
+
+@pytest.mark.parametrize("name", ["RPI_PICO", "RPI_PICO_W", "RPI_PICO2_W"])
+def test_a_uf2_goes_onto_the_drive(name, tmp_path, capsys):
+    board = boards.load(name)
+    drive, file = tmp_path / "drive ä", tmp_path / "f.uf2"
+    drive.mkdir()
+    file.write_bytes(uf2_image(board))
+    arguments = ["flash", "--board", name, "--firmware", str(file), "--drive", str(drive)]
+    assert cli.main(arguments) == NO_BOARD
+    assert "hold BOOTSEL" in capsys.readouterr().err
+    (drive / "INFO_UF2.TXT").write_text("UF2 Bootloader v3.0\r\nBoard-ID: OTHER\r\n")
+    assert cli.main(arguments) == REFUSED
+    (drive / "INFO_UF2.TXT").write_text(
+        f"UF2 Bootloader v3.0\r\nModel: x\r\nBoard-ID: {board.boot.drive}\r\n"
+    )
+    assert cli.main(arguments) == OK
+    assert (drive / "f.uf2").read_bytes() == file.read_bytes()
+
+
+def test_uf2_files_that_are_not_for_this_board():
+    board = boards.load("RPI_PICO_W")
+    good = uf2_image(board)
+    firmware.check(board, good)
+    far = bytearray(good)
+    struct.pack_into("<I", far, 512 + 12, 0x10000000 + board.flash.size)
+    for bad, code, words in (
+        (uf2_image(board, family=0xE48BFF59), REFUSED, "family"),
+        (good[:-512], FAILED, "missing"),
+        (good[512:], FAILED, "missing"),
+        (good[:-7], FAILED, "cut off"),
+        (b"", FAILED, "cut off"),
+        (bytes(512), FAILED, "damaged"),
+        (bytes(far), FAILED, "does not lie"),
+    ):
+        with pytest.raises(KitError, match=words) as e:
+            firmware.check(board, bad)
+        assert e.value.code == code
+
+
+# -- fetching
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Serves `content`, as far as `send` bytes a time, and says `length` when it is set."""
+
+    content, send, length, ranges = b"", None, None, []
+
+    def do_GET(self):
+        start = 0
+        if given := self.headers.get("Range"):
+            start = int(given[6:-1])
+            self.ranges.append(start)
+        body = self.content[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(self.length or len(body)))
+        self.end_headers()
+        self.wfile.write(body[: self.send])
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def served():
+    """(the handler's class, a board whose firmware is fetched from it)."""
+    kind = type("Once", (Server,), {"ranges": []})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    board = boards.load("RPI_PICO_W")
+    there = dataclasses.replace(board.firmware, base=f"http://127.0.0.1:{server.server_port}/")
+    yield kind, dataclasses.replace(board, firmware=there)
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_download_is_cached_pinned_and_resumed(served):
+    kind, board = served
+    kind.content, kind.send = uf2_image(board), 5000
+    with pytest.raises(KitError, match="goes on"):
+        firmware.obtain(board, None, nothing)
+    kind.send = None
+    file = firmware.obtain(board, None, nothing)
+    assert kind.ranges == [5000] and file.read_bytes() == kind.content
+    kind.content = b""
+    assert firmware.obtain(board, None, nothing) == file  # not fetched again
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert (paths.home() / "firmware.lock").read_text() == f"{digest}  {file.name}\n"
+
+
+def test_a_changed_file_is_refused(served, tmp_path):
+    kind, board = served
+    kind.content = uf2_image(board)
+    file = firmware.obtain(board, None, nothing)
+    file.unlink()
+    kind.content = uf2_image(board, 41)
+    with pytest.raises(KitError, match="not the file that was pinned") as e:
+        firmware.obtain(board, None, nothing)
+    assert e.value.code == REFUSED
+    same_name = tmp_path / file.name
+    same_name.write_bytes(b"x")
+    with pytest.raises(KitError, match="pinned"):
+        firmware.obtain(board, str(same_name), nothing)
+
+
+def test_a_server_that_lies_about_the_length(served):
+    kind, board = served
+    kind.content = uf2_image(board)
+    for length, words in ((len(kind.content) + 7, "instead of"), (1 << 40, "too large")):
+        kind.length = length
+        with pytest.raises(KitError, match=words):
+            firmware.obtain(board, None, nothing)
+    assert not list((paths.home() / "firmware").glob("*.uf2"))
+
+
+def test_what_cannot_be_fetched(served):
+    _, board = served
+    with pytest.raises(KitError, match="looks like"):
+        firmware.obtain(board, "..%2f", nothing)
+    with pytest.raises(KitError, match="no firmware file"):
+        firmware.obtain(board, "./nowhere.uf2", nothing)
+    plain = dataclasses.replace(board.firmware, base="http://firmware.example/")
+    with pytest.raises(KitError, match="only https") as e:
+        firmware.obtain(dataclasses.replace(board, firmware=plain), None, nothing)
+    assert e.value.code == REFUSED

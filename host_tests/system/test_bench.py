@@ -1,0 +1,115 @@
+"""A board at the bench: its sketch does not let go, a file was tampered with, `up` is cut."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from limpet_kit import enrolment, install
+from limpet_kit.board import Board
+from limpet_kit.broker import accounts, settings
+from limpet_kit.errors import NO_BOARD, KitError
+from limpet_kit.ledger import ACTIVE, Ledger
+
+UP = [sys.executable, "-m", "limpet_kit", "up"]
+WATCHDOG = b"""import machine, time
+dog = machine.WDT(timeout=8388)
+while True:
+    dog.feed()
+    time.sleep(0.1)
+"""
+SWALLOWS = b"""import time
+while True:
+    try:
+        time.sleep(0.2)
+    except KeyboardInterrupt:
+        time.sleep(0.01)
+"""
+
+
+def up(board, broker, *options):
+    done = subprocess.run(
+        [*UP, f"sim:{board.name}", "--broker", str(broker.settings.folder), *options],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        stdin=subprocess.DEVNULL,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0 and "Traceback" not in said, said
+    return said
+
+
+def start(board, sketch):
+    with Board(f"sim:{board.name}") as opened:
+        opened.put("/main.py", sketch)
+        opened.soft_reset(run_main=True)
+    time.sleep(0.5)  # the sketch runs
+
+
+def test_a_board_whose_sketch_started_a_watchdog_is_brought_up(sim_factory, broker_factory):
+    board, broker = sim_factory(), broker_factory("embedded")
+    start(board, WATCHDOG)
+    assert "unit-1" in up(board, broker, "--replace-main")
+
+
+def test_a_sketch_that_swallows_ctrl_c_is_told(sim_factory):
+    """Nothing short of the reset button gets past it; the words say so."""
+    board = sim_factory()
+    start(board, SWALLOWS)
+    with pytest.raises(KitError, match="reset button") as e, Board(f"sim:{board.name}"):
+        pass
+    assert e.value.code == NO_BOARD
+
+
+def test_a_second_up_copies_nothing_and_a_tampered_file_is_mended(sim_factory, broker_factory):
+    board, broker = sim_factory(), broker_factory("embedded")
+    up(board, broker)
+    began = time.monotonic()
+    assert "up to date" in up(board, broker)
+    assert time.monotonic() - began < 3 * float(os.environ.get("LIMPET_SLOW", "2"))
+    with Board(f"sim:{board.name}") as opened:
+        path = f"{install.LIBRARY}/trust.mpy"
+        right = opened.get(path)
+        opened.put(path, right[:-1] + bytes([right[-1] ^ 1]))
+    assert "1 files written" in up(board, broker)
+    with Board(f"sim:{board.name}") as opened:
+        assert opened.get(path) == right
+
+
+@pytest.mark.parametrize("count", [4, pytest.param(50, marks=pytest.mark.slow)])
+def test_up_is_killed_at_any_moment_and_done_again(count, sim_factory, broker_factory):
+    """Each round starts with a board that was wiped, so that the cut falls into all of it."""
+    board, broker = sim_factory(), broker_factory("embedded")
+    draw, cut = random.Random(count), 0
+    for number in range(count):
+        with Board(f"sim:{board.name}") as opened:
+            if number:
+                opened.call("limpet.enroll", "wipe")
+                opened.remove("/main.py")
+        options = ["--name", f"lamp-{number}"]
+        process = subprocess.Popen(
+            [*UP, f"sim:{board.name}", "--broker", str(broker.settings.folder), *options],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+        )
+        time.sleep(draw.uniform(0.3, 3.0))
+        cut += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        up(board, broker, *options)
+        with Ledger() as ledger:
+            units = ledger.units(gone=True)
+            names = {ledger.account(unit.vault) for unit in units}
+        assert [unit.name for unit in units] == [f"lamp-{n}" for n in range(number + 1)]
+        assert all(unit.state == ACTIVE and not unit.replaces for unit in units)
+        exported = accounts.read(settings.load(broker.settings.folder).folder)
+        kits = (accounts.KIT_PREFIX, accounts.PROBE_PREFIX)
+        assert {name for name in exported if not name.startswith(kits)} == names
+        with Board(f"sim:{board.name}") as opened:
+            assert [s.vault for s in enrolment.look(opened).slots] == [units[-1].vault]
+    assert cut >= count // 2, "the moments were not inside of it"

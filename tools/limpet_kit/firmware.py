@@ -1,0 +1,189 @@
+"""Firmware files: fetched once, pinned by SHA-256, and checked against the board before any write.
+
+The first download of a file pins it in `firmware.lock` (lines as of sha256sum): in the kit's own
+folder, or in boards/ where a team ships one. A file that differs from its pin is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import struct
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from . import paths
+from .boards import Board
+from .broker.files import locked, write_private
+from .console import Advance
+from .errors import FAILED, REFUSED, USAGE, KitError
+
+LARGEST = 32 << 20  # bytes; no board's flash is larger
+_VERSION = re.compile(r"[0-9A-Za-z.+_-]{1,40}")
+_CHIP_IDS = {"esp32": 0, "esp32s2": 2, "esp32c3": 5, "esp32s3": 9, "esp32c6": 13}
+_APP = 0x10000  # where the partition tables of MicroPython put the application
+_UF2 = struct.Struct("<IIIIIIII")
+_UF2_MAGIC = (0x0A324655, 0x9E5D5157)
+_UF2_END = 0x0AB16F30
+_UF2_FAMILY = 0x2000  # flag: the family's id is in the last word
+_XIP = 0x10000000  # where an RP2040 or RP2350 sees its flash
+_ABSOLUTE = 0xE48BFF57  # family of the block that works around erratum RP2350-E10; no content
+
+
+def obtain(board: Board, wanted: str | None, progress: Advance) -> Path:
+    """The firmware file: `wanted` is a file, a version, or None for the board's default.
+
+    Raises `KitError`: REFUSED when it is not what was pinned, FAILED when it cannot be fetched.
+    """
+    if wanted and ("/" in wanted or os.sep in wanted or Path(wanted).is_file()):
+        file = Path(wanted)
+        if not file.is_file():
+            raise KitError(f"There is no firmware file {wanted}.", USAGE)
+        pin(file.name, _hash(file), new=False)
+        return file
+    if board.firmware is None:
+        raise KitError(f"{board.name} takes no firmware.", USAGE)
+    version = wanted or board.firmware.version
+    if not _VERSION.fullmatch(version):
+        raise KitError("A firmware version looks like 20250911-v1.26.1.", USAGE)
+    name = board.firmware.pattern.format(version=version)
+    folder = paths.home() / "firmware"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    file = folder / name
+    with locked(folder / ".lock"):
+        if not file.exists():
+            _fetch(board.firmware.base + name, file, progress)
+        pin(name, _hash(file), new=True)
+    return file
+
+
+def pin(name: str, digest: str, new: bool) -> None:
+    """Compare with the pin of this name; with `new` an unknown file is pinned now."""
+    own = paths.home() / "firmware.lock"
+    known = {**_pins(own), **_pins(paths.data("boards") / "firmware.lock")}
+    if known.get(name, digest) != digest:
+        raise KitError(
+            f"{name} is not the file that was pinned (SHA-256 {digest[:16]}... instead of "
+            f"{known[name][:16]}...). Somebody changed it, or it was built anew. It was not used.",
+            REFUSED,
+        )
+    if new and name not in known:
+        lines = "".join(f"{value}  {key}\n" for key, value in {**_pins(own), name: digest}.items())
+        write_private(own, lines.encode())
+
+
+def check(board: Board, data: bytes) -> None:
+    """Refuse an image that is damaged, for another chip, or too large for this board."""
+    assert board.boot is not None, "a real board has it"
+    if board.boot.method == "bootsel":
+        _check_uf2(board, data)
+    else:
+        _check_esp(board, data)
+
+
+def _check_esp(board: Board, data: bytes) -> None:
+    boot = board.boot
+    assert boot is not None
+    if boot.offset + len(data) > board.flash.size:
+        raise _unfit(f"it has {len(data)} bytes, and {board.name} has no room for them")
+    for start, what in ((0, "bootloader"), (_APP - boot.offset, "application")):
+        head = data[start : start + 24]
+        if len(head) < 24 or head[0] != 0xE9:
+            raise _unfit(f"it holds no {what} for an ESP32")
+        chip = struct.unpack_from("<H", head, 12)[0]
+        if chip != _CHIP_IDS.get(boot.chip):
+            name = next((n for n, i in _CHIP_IDS.items() if i == chip), "another chip")
+            raise _unfit(f"it is for {name}, and the board has an {boot.chip}", REFUSED)
+        end = start + 24
+        for _ in range(head[1]):
+            size = struct.unpack_from("<I", data, end + 4)[0] if end + 8 <= len(data) else LARGEST
+            end += 8 + size
+            if end > len(data):
+                raise _unfit(f"its {what} is cut off")
+        end = start + (end - start + 16) // 16 * 16  # a checksum byte, up to 16 bytes
+        if head[23] == 1 and hashlib.sha256(data[start:end]).digest() != data[end : end + 32]:
+            raise _unfit(f"its {what} is damaged: the SHA-256 inside does not fit")
+
+
+def _check_uf2(board: Board, data: bytes) -> None:
+    boot = board.boot
+    assert boot is not None
+    if not data or len(data) % 512:
+        raise _unfit("it is cut off, or no UF2 file")
+    blocks = []
+    for at in range(0, len(data), 512):
+        one, two, flags, address, size, number, count, family = _UF2.unpack_from(data, at)
+        end = struct.unpack_from("<I", data, at + 508)[0]
+        if (one, two) != _UF2_MAGIC or end != _UF2_END or size > 476:
+            raise _unfit(f"its block {at // 512} is damaged")
+        if family == _ABSOLUTE:
+            continue
+        if not flags & _UF2_FAMILY or family != boot.family:
+            raise _unfit(f"it is for the UF2 family {family:08x}, not {boot.family:08x}", REFUSED)
+        if not _XIP <= address <= _XIP + board.flash.size - size:
+            raise _unfit(f"its block {number} does not lie in the flash of {board.name}")
+        blocks.append((number, count))
+    if [number for number, _ in blocks] != list(range(len(blocks))) or any(
+        count != len(blocks) for _, count in blocks
+    ):
+        raise _unfit("blocks are missing in it")
+
+
+def _unfit(words: str, code: int = FAILED) -> KitError:
+    return KitError(f"This firmware is not written: {words}.", code)
+
+
+def _fetch(url: str, file: Path, progress: Advance) -> None:
+    """Download, going on where an earlier try ended; the file appears only when it is whole."""
+    where = urlsplit(url)
+    if where.scheme != "https" and where.hostname not in ("127.0.0.1", "localhost"):
+        raise KitError(f"{url} is not fetched: only https is.", REFUSED)
+    part = file.with_name(file.name + ".part")
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            if answer.status != 206:
+                have = 0
+            total = have + int(answer.headers.get("Content-Length") or -1)
+            if not have < total <= LARGEST:
+                raise KitError(f"{url} does not say how large it is, or is too large.", FAILED)
+            with open(part, "ab" if have else "wb") as out:
+                while chunk := answer.read(65536):
+                    have += len(chunk)
+                    if have > total:
+                        break
+                    out.write(chunk)
+                    progress(have, total)
+    except urllib.error.HTTPError as e:
+        part.unlink(missing_ok=True)
+        raise KitError(f"{url} cannot be fetched: HTTP {e.code}.", FAILED) from None
+    except (OSError, ValueError) as e:
+        raise KitError(
+            f"{url} cannot be fetched: {getattr(e, 'reason', None) or e}. The same command again "
+            "goes on where it stopped.",
+            FAILED,
+        ) from None
+    if have != total:
+        if have > total:
+            part.unlink()
+        raise KitError(
+            f"{url} sent {have} bytes instead of {total}. The same command again goes on.", FAILED
+        )
+    os.replace(part, file)
+
+
+def _hash(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _pins(file: Path) -> dict[str, str]:
+    try:
+        text = file.read_text("utf-8")
+    except FileNotFoundError:
+        return {}
+    found = re.findall(r"^([0-9a-f]{64})  (\S+)$", text, re.MULTILINE)
+    return {name: digest for digest, name in found}
