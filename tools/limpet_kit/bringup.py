@@ -50,7 +50,8 @@ def broker(folder: Path, for_simulated: bool, step: Step) -> Settings:
     except KitError:
         if not for_simulated or folder.exists():
             raise
-        chosen = settings.create(folder, list(settings.LOOPBACK))
+        port = server.free_port(settings.PORT)
+        chosen = settings.create(folder, list(settings.LOOPBACK), port)
         step("broker", f"made one for this machine only in {folder}")
     running = server.open_broker(chosen)
     if not running.running():

@@ -228,10 +228,15 @@ def _taken(settings: Settings, account: str, password: Secret) -> bool:
     return False
 
 
-def free_port() -> int:
-    """A TCP port of loopback that nobody listens on right now."""
+def free_port(wanted: int = 0) -> int:
+    """A TCP port of loopback that nobody listens on right now: `wanted` where that is so."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+            probe.listen()
+        except OSError:
+            return free_port()
         return int(probe.getsockname()[1])
 
 
