@@ -54,7 +54,13 @@ class Out:
             buf[end : end + n] = payload
         else:
             buf[end:] = memoryview(payload)[: n - left]
-        self._head(PUBLISH | flags, end + n - _BODY)
+        length = end + n - _BODY
+        if length < 128:  # as _head, without the call: most messages are short
+            self.off = _BODY - 2
+            buf[_BODY - 2] = PUBLISH | flags
+            buf[_BODY - 1] = length
+        else:
+            self._head(PUBLISH | flags, length)
         self.n = end + n - left - self.off
         return left
 

@@ -59,7 +59,7 @@ class Session:
         self._granted = asyncio.Event()
         self._codes = b""
         self._heard_at = self._sent_at = ticks_ms()
-        self._sends = self._sends_seen = 0
+        self._sent = counters.bytes_out  # what it was at the last check
         self._pinged = False
         self.failure = None
         self.ended = asyncio.Event()
@@ -97,7 +97,6 @@ class Session:
 
         Returns DONE or what to await; until then the bytes are ours.
         """
-        self._sends += 1
         self._counters.bytes_out += n + left
         try:
             done = self._write(buf, at, n)
@@ -265,8 +264,8 @@ class Session:
         the server was silent for one and a quarter, or a message is not acknowledged in time;
         pings when nothing was sent, or nothing was heard, for half a keep-alive."""
         keepalive = self._keepalive_ms
-        if self._sends != self._sends_seen:
-            self._sends_seen = self._sends
+        if self._counters.bytes_out != self._sent:
+            self._sent = self._counters.bytes_out
             self._sent_at = now
         silent = ticks_diff(now, self._heard_at)
         if silent > keepalive * 5 // 4:
