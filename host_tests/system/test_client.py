@@ -1,9 +1,12 @@
 """The client on the real MicroPython, against real brokers over verified TLS."""
 
+import socket
+
 import pytest
 from limpet_kit.broker import server
 from limpet_kit.broker.client import KitClient
 from rig.broker import KINDS
+from rig.device import Device
 from rig.micropython import ROOT
 
 HELLO = """
@@ -136,3 +139,103 @@ def test_a_report_wakes_publishes_and_leaves(broker_factory, device_factory):
             found = kit.wait(lambda t, p: True, 5)
             assert found == ("limpet/lamp-1/up/temperature", b"%d" % i)
         assert device.end() == 0
+
+
+def test_closing_is_prompt_from_every_state(broker_factory, device_factory):
+    broker = broker_factory("mosquitto")
+    silent = socket.create_server(("127.0.0.1", 0))  # accepts and says nothing
+    server_of = f"localhost:{silent.getsockname()[1]}"
+    waiting, online = device_factory(broker, "lamp-1", "lamp-2")
+    connecting = Device(waiting.folder.parent / "lamp-3", broker, "lamp-3", servers=[server_of])
+    sketch = """
+        import time
+
+        async def main():
+            c = client()
+            c.start()
+            while c.state != {state!r}:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.2)
+            begun = time.ticks_ms()
+            await c.close()
+            await c.close()
+            say("closed", ms=time.ticks_diff(time.ticks_ms(), begun), state=c.state)
+
+        asyncio.run(main())
+        """
+    try:
+        for device, state in ((online, "ONLINE"), (connecting, "CONNECTING")):
+            device.run(sketch.format(state=state))
+            found = device.wait("closed")
+            assert found["state"] == "OFFLINE" and found["ms"] < 1500, found
+            assert device.end() == 0
+        broker.kill()
+        waiting.run(sketch.format(state="OFFLINE"))
+        assert waiting.wait("closed")["ms"] < 1500
+    finally:
+        connecting.kill()
+        silent.close()
+
+
+def test_the_watchdog_is_fed_while_there_is_progress_and_not_when_a_step_hangs(
+    broker_factory, device_factory
+):
+    device = device_factory(broker_factory("mosquitto"))
+    device.run(
+        """
+        import time
+        from limpet import keeper
+
+        fed = [time.ticks_ms(), 0]  # when last, the longest pause
+
+        def feed():
+            now = time.ticks_ms()
+            fed[1] = max(fed[1], time.ticks_diff(now, fed[0]))
+            fed[0] = now
+
+        async def main():
+            c = client(feed=feed, keepalive=8)
+            async with c:
+                await c.online()
+                await asyncio.sleep(4)
+                say("fed", longest=fed[1])
+                c._keeper._linked = None  # as if the session had gone and nothing came after it
+                c._keeper._until = time.ticks_ms()
+                fed[0] = time.ticks_ms()
+                at = fed[0]
+                await asyncio.sleep(3)
+                say("starved", fed=fed[0] != at)
+
+        asyncio.run(main())
+        """
+    )
+    assert device.wait("fed")["longest"] < 2500
+    assert device.wait("starved")["fed"] is False
+
+
+def test_a_handler_added_while_online_is_subscribed_to(broker_factory, device_factory):
+    broker = broker_factory("mosquitto")
+    device = device_factory(broker)
+    device.run(
+        """
+        async def main():
+            c = client()
+            async with c:
+                await c.online()
+
+                @c.on("late")
+                async def late(payload):
+                    say("late", payload=payload.decode())
+
+                await asyncio.sleep(0.3)
+                say("ready")
+                while True:
+                    await asyncio.sleep(1)
+
+        asyncio.run(main())
+        """
+    )
+    device.wait("ready")
+    with KitClient(broker.settings) as kit:
+        kit.publish("limpet/lamp-1/cmd/late", b"hello")
+        assert device.wait("late")["payload"] == "hello"

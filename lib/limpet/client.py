@@ -1,4 +1,8 @@
-"""The client as a sketch sees it."""
+"""The client as a sketch sees it.
+
+MQTT 3.1.1, not 5: every broker speaks it, and what 5 adds (properties on each packet) costs a
+device code and bytes for nothing that it needs.
+"""
 
 import os
 
