@@ -7,13 +7,9 @@ An RP2040's stack is 8 KB and borders the heap without a guard; a handshake take
 import asyncio
 import sys
 
-from limpet import aio, link, packets
-from limpet.dial import Dialler
-from limpet.flight import Flight
-from limpet.keeper import Keeper
+from limpet import aio, link
+from limpet.client import Client
 from limpet.record import SERVER
-from limpet.status import Status
-from limpet.topics import Router
 from unit.test_link import CONNACK, Net, Stream, Trust
 
 MOST = 6
@@ -44,17 +40,16 @@ class Record:
     def all(self, tag):
         return [b"127.0.0.1:8883"] if tag == SERVER else []
 
+    def one(self, tag):
+        return None
+
     def wipe(self):
         pass
 
 
-class Logins:
-    def floor(self, record):
-        return 0
-
-
 class Store:
     pending = scrub_due = False
+    journal = None
 
 
 def test_at_most_six_calls_deep_when_a_handshake_runs(monkeypatch):
@@ -62,31 +57,11 @@ def test_at_most_six_calls_deep_when_a_handshake_runs(monkeypatch):
         pass
 
     async def login():
-        def log(line):
-            pass
-
-        buffers = packets.Out(64), packets.In(64)
-        router = Router(log)
-        status = Status("OFFLINE", log)
-        flight = Flight(1, 1, "wait")
-        keeper = Keeper(
-            Store(),
-            Logins(),
-            dialler,
-            None,
-            router,
-            flight,
-            buffers,
-            status,
-            60,
-            True,
-            lambda: None,
-        )
         return await keeper.reach(Record(), lambda: bytearray(b"CONNECT"))
 
     stream = Counting()
-    dialler = Dialler()
-    monkeypatch.setattr(dialler, "_trust_for", lambda record, host: Trust(stream))
+    keeper = Client(Store(), wifi=False)._keeper
+    monkeypatch.setattr(keeper._dialler, "_trust_for", lambda record, host: Trust(stream))
     monkeypatch.setattr(link, "socket", Net())
     monkeypatch.setattr(aio, "wait", ready)
     assert asyncio.run(login()) == 0
