@@ -360,6 +360,15 @@ class Ledger:
         with self._transaction():
             self._db.execute("DELETE FROM unit WHERE vault = ? AND state = 'NEW'", (unit.vault,))
 
+    def backup(self, file: Path) -> None:
+        """Copy the ledger as it is at one moment into a new file of mode 0600."""
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        copy = sqlite3.connect(file)
+        try:
+            self._db.backup(copy)
+        finally:
+            copy.close()
+
     # -- inside
 
     def _units(self, rest: str, *values: str) -> list[Unit]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
+import csv
+import io
+from dataclasses import asdict, fields
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
-from .. import protocol
+from .. import kitkey, protocol
+from ..broker.files import write_private
 from ..console import Console
-from ..errors import FAILED, OK, REFUSED, KitError
+from ..errors import FAILED, OK, REFUSED, USAGE, KitError
 from ..ledger import NEW, Ledger, Unit
 
 HELP = "list the enrolled units, and give up enrolments that were cut"
@@ -34,6 +38,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     listed = action("list", "all units", "limpet ledger list")
     listed.add_argument("--all", action="store_true", help="also those that were replaced")
     action("show", "all about one unit", "limpet ledger show lamp-1").add_argument("name")
+    exported = action("export", "all units as a table", "limpet ledger export units.csv")
+    exported.add_argument("file", metavar="FILE", type=Path, help="a CSV file to be made")
+    backup = action("backup", "a copy of the ledger", "limpet ledger backup ledger-copy.db")
+    backup.add_argument("file", metavar="FILE", type=Path, help="a file to be made")
     dropped = action(
         "drop",
         "give up an enrolment that was cut before it had an account at the broker",
@@ -50,6 +58,10 @@ def run(args: argparse.Namespace) -> int:
             return _list(console, ledger.units(gone=args.all))
         if args.action == "show":
             return _show(console, ledger, _named(ledger, args.name))
+        if args.action == "export":
+            return _export(console, ledger, args.file)
+        if args.action == "backup":
+            return _backup(console, ledger, args.file)
         return _drop(console, ledger, args.name)
 
 
@@ -90,6 +102,43 @@ def _show(console: Console, ledger: Ledger, unit: Unit) -> int:
             console.line(f"{key:<12} {value}")
     console.result(found)
     return OK
+
+
+def _export(console: Console, ledger: Ledger, file: Path) -> int:
+    """A CSV file; cells that a spreadsheet would take for a formula get a quote before them."""
+    _free(file)
+    units = ledger.units(gone=True)
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow([field.name for field in fields(Unit)])
+    for unit in units:
+        values = {**asdict(unit), "source": protocol.SOURCES[unit.source][0]}
+        values.update(created=when(unit.created), changed=when(unit.changed))
+        table.writerow([_cell(value) for value in values.values()])
+    write_private(file, text.getvalue().encode())
+    console.line(f"{len(units)} units are in {file}. No secret is in it.")
+    console.result({"ok": True, "units": len(units), "file": str(file)})
+    return OK
+
+
+def _backup(console: Console, ledger: Ledger, file: Path) -> int:
+    _free(file)
+    ledger.backup(file)
+    console.line(f"{file} is a copy. No secret is in it; the kit key needs a backup of its own:")
+    console.line(f"  {kitkey.path()}")
+    console.result({"ok": True, "file": str(file)})
+    return OK
+
+
+def _cell(value: object) -> str:
+    text = "" if value is None else str(value)
+    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def _free(file: Path) -> None:
+    if file.exists() or not file.parent.is_dir():
+        why = "is there already" if file.exists() else "lies in no folder that exists"
+        raise KitError(f"{file} {why}; nothing was written.", USAGE)
 
 
 def _drop(console: Console, ledger: Ledger, name: str | None) -> int:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from serial.tools import list_ports
 
+from .. import boards as definitions
 from .. import paths, sim
 from ..broker import server, settings
 from ..console import Console, printable
 from ..errors import OK, KitError
 from ..ledger import ACTIVE, NEW, PROVED, REGISTERED, Ledger, Unit
-from ..ports import SIM
+from ..ports import SIM, holder, why_not
 from .ledger import describe
 
 HELP = "what is plugged in, which units there are, how the broker is, what comes next"
@@ -76,7 +78,7 @@ def boards() -> list[dict[str, Any]]:
                 {
                     "port": port.device,
                     "usb": f"{port.vid:04x}:{port.pid or 0:04x}",
-                    "what": printable(port.description or "serial port", 60),
+                    "what": _what(port),
                 }
             )
     for board in sim.all():
@@ -84,6 +86,20 @@ def boards() -> list[dict[str, Any]]:
         what = f"simulated {board.board}, {running}"
         found.append({"port": SIM + board.name, "usb": None, "what": what})
     return found
+
+
+def _what(port: Any) -> str:
+    """What a port says of itself, which definitions its USB id fits, and what is in the way."""
+    usb = f"{port.vid:04x}:{port.pid or 0:04x}"
+    fits = [one.name for one in definitions.everyone() if usb in one.usb]
+    words = printable(port.description or "serial port", 60)
+    if fits:
+        words += f"; by its USB id {' or '.join(fits)}"
+    if by := holder(port.device):
+        words += f"; in use by {by}"
+    elif not os.access(port.device, os.R_OK | os.W_OK):
+        words += f"; {why_not(port.device, port.device)}"
+    return words
 
 
 def _broker(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,168 @@
+"""The ledger, and what `limpet ledger` and `limpet status` say of it."""
+
+import csv
+import dataclasses
+import json
+import sqlite3
+import stat
+from types import SimpleNamespace
+
+import pytest
+from limpet_kit import cli
+from limpet_kit.broker import accounts
+from limpet_kit.commands import status
+from limpet_kit.errors import ENROLLED, FAILED, OK, REFUSED, USAGE, KitError
+from limpet_kit.ledger import ACTIVE, GONE, NEW, PROVED, REGISTERED, Ledger, Unit
+
+VERIFIER = accounts.verifier(accounts.draw_password("text"))
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("LIMPET_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def unit(number, **changes):
+    values = {
+        "vault": f"{number:032x}",
+        "name": f"lamp-{number}",
+        "state": NEW,
+        "broker": "kit-b",
+        "kit_key": "00" * 8,
+        "profile": "text",
+        "source": 1,
+        "generation": 0,
+        "chip": "d0" * 8,
+        "machine": "a board",
+        "micropython": "1.29.0",
+        "library": "0.1.0",
+        "replaces": None,
+        "created": 1000 + number,
+        "changed": 1000 + number,
+    }
+    known = {field.name for field in dataclasses.fields(Unit)}
+    return Unit(**{k: v for k, v in {**values, **changes}.items() if k in known})
+
+
+@pytest.fixture
+def rows(tmp_path):
+    with Ledger() as opened:
+        opened.know_broker("kit-b", tmp_path, "localhost:8883")
+        yield opened
+
+
+def add(rows, number, **changes):
+    made = unit(number, **changes)
+    rows.add(made, f"Account{number}", VERIFIER)
+    return made
+
+
+def test_an_account_is_at_the_broker_from_proved_on(rows, home):
+    one = add(rows, 1)
+    assert list(rows.accounts("kit-b")) == []
+    one = rows.advance(one, PROVED, 3)
+    assert [account.name for account in rows.accounts("kit-b")] == ["Account1"]
+    assert one.generation == 3 and rows.unit(one.vault) == one
+    assert list(rows.accounts("kit-other")) == []
+    assert stat.S_IMODE((home / "ledger.db").stat().st_mode) == 0o600
+
+
+def test_two_kits_do_not_overrun_each_other(rows):
+    one = add(rows, 1)
+    with Ledger() as other:
+        other.advance(one, PROVED)
+        with pytest.raises(KitError, match="Another limpet"):
+            rows.advance(one, PROVED)
+        other.drop(one)  # it is not NEW any more
+        assert other.unit(one.vault)
+
+
+def test_a_name_is_taken_once(rows):
+    one = add(rows, 1)
+    with pytest.raises(KitError, match="lamp-1 is taken") as e:
+        add(rows, 2, name="lamp-1")
+    assert e.value.code == ENROLLED and rows.unit(unit(2).vault) is None
+    second = add(rows, 2, name="lamp-1", replaces=one.vault)
+    with pytest.raises(KitError, match="taking that unit's place"):
+        add(rows, 3, name="lamp-1", replaces=one.vault)
+    assert rows.named("lamp-1").vault == one.vault
+    rows.retire(one)
+    second = rows.settle(second)
+    assert rows.named("lamp-1") == second and rows.units() == [second]
+    assert [u.state for u in rows.units(gone=True)] == [GONE, NEW]
+
+
+def test_a_newer_and_a_broken_ledger_are_told(home):
+    with Ledger():
+        pass
+    db = sqlite3.connect(home / "ledger.db")
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(KitError, match="newer kit"), Ledger():
+        pass
+    (home / "ledger.db").write_bytes(b"no database" * 100)
+    with pytest.raises(KitError, match="cannot be used"), Ledger():
+        pass
+
+
+def test_list_show_drop(rows, capsys):
+    assert cli.main(["ledger", "list"]) == OK
+    assert "limpet up PORT" in capsys.readouterr().out
+    add(rows, 1)
+    two = rows.advance(rows.advance(add(rows, 2), PROVED), REGISTERED)
+    assert cli.main(["ledger", "list", "--json"]) == OK
+    listed = json.loads(capsys.readouterr().out)
+    assert [(u["name"], u["state"]) for u in listed] == [("lamp-1", NEW), ("lamp-2", REGISTERED)]
+    assert cli.main(["ledger", "show", "lamp-2", "--json"]) == OK
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["account"] == "Account2" and shown["created"] == "1970-01-01T00:16:42Z"
+    assert cli.main(["ledger", "show", "lamp-9"]) == FAILED
+    assert cli.main(["ledger", "drop", "lamp-2"]) == REFUSED and rows.unit(two.vault)
+    assert cli.main(["ledger", "drop"]) == OK
+    assert [u.name for u in rows.units()] == ["lamp-2"]
+
+
+def test_export_and_backup(rows, tmp_path, capsys):
+    add(rows, 1, machine='=HYPERLINK("http://evil")')
+    rows.advance(add(rows, 2, chip="-1+1"), PROVED)
+    table, copy = tmp_path / "units.csv", tmp_path / "copy.db"
+    assert cli.main(["ledger", "export", str(table)]) == OK
+    with open(table, newline="") as file:
+        read = list(csv.DictReader(file))
+    assert [row["name"] for row in read] == ["lamp-1", "lamp-2"]
+    assert read[0]["machine"].startswith("'=") and read[1]["chip"] == "'-1+1"
+    assert cli.main(["ledger", "backup", str(copy)]) == OK
+    assert "kit.key" in capsys.readouterr().out
+    with Ledger(copy) as other:
+        assert other.units() == rows.units()
+    for file in (table, copy):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert cli.main(["ledger", "backup", str(file)]) == USAGE
+    assert cli.main(["ledger", "export", str(tmp_path / "no" / "x.csv")]) == USAGE
+
+
+def test_status_says_what_comes_next(rows, capsys, monkeypatch):
+    monkeypatch.setattr(status.list_ports, "comports", list)
+    assert cli.main(["status", "--json"]) == OK
+    said = json.loads(capsys.readouterr().out)
+    assert "limpet broker init" in said["next"] and said["boards"] == []
+    add(rows, 1)
+    rows.advance(rows.advance(rows.advance(add(rows, 2), PROVED), REGISTERED), ACTIVE)
+    assert cli.main(["status"]) == OK
+    said = capsys.readouterr().out
+    assert "cut before it had an account" in said and "lamp-2" in said
+
+
+def test_status_names_the_definitions_that_fit(monkeypatch, tmp_path):
+    device = tmp_path / "ttyACM0"
+    device.write_text("")
+    port = SimpleNamespace(
+        device=str(device), vid=0x2E8A, pid=0x0005, description="Board\x1b[2J in FS mode"
+    )
+    monkeypatch.setattr(status.list_ports, "comports", lambda: [port])
+    (found,) = status.boards()
+    assert found["usb"] == "2e8a:0005" and "\x1b" not in found["what"]
+    assert "RPI_PICO or RPI_PICO2_W or RPI_PICO_W" in found["what"]
+    with open(device):
+        assert "in use" not in status.boards()[0]["what"]  # we are not another program
