@@ -142,6 +142,21 @@ def test_wiped_over_the_link(fleet, capsys):
         assert [unit.name for unit in ledger.units()] == [other]
 
 
+def test_revoked_and_let_in_again(fleet, capsys):
+    broker, [(_, name), (_, other)] = fleet(2)
+    before = device_accounts(broker)
+    with Watch(broker.settings, name) as watch:
+        code, said = limpet(capsys, "revoke", name)
+        assert (code, said["devices"]) == (OK, [name])
+        assert watch.answers(2) is None  # its live session has ended
+    assert len(device_accounts(broker)) == 1 and answers(broker, other)
+    code, said = limpet(capsys, "rotate", "--all", "--broker", broker.settings.folder)
+    assert said["applied"] == [other]
+    assert limpet(capsys, "revoke", "nobody")[0] != OK
+    code, said = limpet(capsys, "revoke", name, "--undo")
+    assert code == OK and len(device_accounts(broker) & before) == 1
+
+
 def test_wiped_by_cable(fleet, capsys):
     broker, [(board, name)] = fleet(1)
     code, said = limpet(capsys, "wipe", "--port", f"sim:{board.name}", "--yes")

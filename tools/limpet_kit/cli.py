@@ -13,7 +13,7 @@ from . import errors
 FIRST = "status"
 # verb: module in limpet_kit.commands, with HELP, arguments(parser) and run(args) -> exit code
 COMMANDS = (
-    *("up", "flash", "enroll", "rotate", "wipe"),
+    *("up", "flash", "enroll", "rotate", "revoke", "wipe"),
     *("status", "ledger"),
     *("broker", "anchor"),
     *("audit", "attack", "sim", "demo"),

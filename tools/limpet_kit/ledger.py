@@ -20,6 +20,7 @@ from .broker.accounts import Account, device_acl
 from .errors import ENROLLED, FAILED, KitError
 
 NEW, PROVED, REGISTERED, ACTIVE, GONE = "NEW", "PROVED", "REGISTERED", "ACTIVE", "GONE"
+REVOKED = "REVOKED"  # locked out; its accounts are kept, so that it can be let in again
 UNFINISHED = (NEW, PROVED, REGISTERED)
 _AT_BROKER = (PROVED, REGISTERED, ACTIVE)  # PROVED too: the export must come before REGISTERED
 _WAIT_S = 10.0  # for another kit's transaction
@@ -194,7 +195,8 @@ class Ledger:
     def ended(self, broker: str) -> set[str]:
         """Accounts that have to leave the broker with this id."""
         rows = self._db.execute(
-            "SELECT account.name FROM account JOIN unit USING (vault) WHERE broker = ? AND ended",
+            "SELECT account.name FROM account JOIN unit USING (vault) "
+            "WHERE broker = ? AND (ended OR state = 'REVOKED')",
             (broker,),
         )
         return {str(row[0]) for row in rows.fetchall()}
@@ -274,6 +276,28 @@ class Ledger:
             self._db.execute("UPDATE account SET ended = 1 WHERE vault = ?", (unit.vault,))
             self._db.execute(
                 "UPDATE unit SET state = 'GONE', replaces = NULL, changed = ? WHERE vault = ?",
+                (int(time.time()), unit.vault),
+            )
+
+    def revoke(self, unit: Unit) -> None:
+        """Lock a unit out: its accounts leave the export, its open change is void. It wins over
+        whatever else is under way."""
+        now = int(time.time())
+        with self._transaction():
+            self._db.execute(
+                "UPDATE unit SET state = 'REVOKED', changed = ? WHERE vault = ?", (now, unit.vault)
+            )
+            self._db.execute(
+                "UPDATE change SET state = 'VOID', changed = ? WHERE vault = ? "
+                f"AND state IN ({', '.join('?' * len(OPEN))})",
+                (now, unit.vault, *OPEN),
+            )
+
+    def let_in(self, unit: Unit) -> None:
+        """Undo `revoke`."""
+        with self._transaction():
+            self._db.execute(
+                "UPDATE unit SET state = 'ACTIVE', changed = ? WHERE vault = ?",
                 (int(time.time()), unit.vault),
             )
 
