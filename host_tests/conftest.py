@@ -19,6 +19,7 @@ COUNTED = {
     "fuzz inputs": "damaged inputs went through the parser",
 }
 FAULTS = [["case", "noticed s", "limit", "tries", "back s", "limit", "the device's words"]]
+HOSTILE = [["server", "password bytes", "left after s", "the device's words"]]
 MEASURED = "measured"  # a property whose value is a line for the end of the run
 
 
@@ -43,21 +44,22 @@ def pytest_terminal_summary(terminalreporter):
         for name, value in report.user_properties:
             if name == MEASURED:
                 terminalreporter.write_line(value)
-    rows = [row for r in reports for name, row in r.user_properties if name == "fault"]
-    if rows:
-        _write_faults(terminalreporter, FAULTS + sorted(rows))
+    for table, head in (("faults", FAULTS), ("hostile", HOSTILE)):
+        found = [row for r in reports for name, row in r.user_properties if name == table]
+        if found:
+            _write_table(terminalreporter, table, head + sorted(found))
     skipped = terminalreporter.getreports("skipped")
     if skipped:
         terminalreporter.write_line(f"NOT TESTED: {len(skipped)} tests were skipped, see above")
 
 
-def _write_faults(terminalreporter, rows):
-    """The table of the fault suite, here and in build/faults.md."""
+def _write_table(terminalreporter, table, rows):
+    """The table of a suite, here and in build/."""
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     lines.insert(1, "| --- " * len(rows[0]) + "|")
-    file = ROOT / "build" / "faults.md"  # noqa: F405
+    file = ROOT / "build" / f"{table}.md"  # noqa: F405
     file.parent.mkdir(exist_ok=True)
     file.write_text("\n".join(lines) + "\n")
-    terminalreporter.write_line(f"\n{len(rows) - 1} faults; the table is also in {file}")
+    terminalreporter.write_line(f"\n{len(rows) - 1} {table}; the table is also in {file}")
     for line in lines:
         terminalreporter.write_line(line)

@@ -114,7 +114,7 @@ class Case:
         """One line of the table; None where a column has no meaning."""
         cells = (noticed, noticed_s, tries, back, back_s)
         cells = ["-" if v is None else f"{v:.1f}".removesuffix(".0") for v in cells]
-        self._record("fault", [self.name, *cells, words])
+        self._record("faults", [self.name, *cells, words])
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ class Identity:
 
 
 def issue(
-    names: Sequence[str] = (),
+    names: Sequence[str | x509.GeneralName] = (),
     issuer: Identity | None = None,
     *,
     ca: bool = False,
@@ -102,11 +102,12 @@ def issue(
 ) -> Identity:
     """A certificate; without an `issuer` it signs itself.
 
-    `names` go into subjectAltName, none into no such extension. `key` is p224, p256, p384, p521,
-    brainpool256 or rsa and a number of bits; `hash` sha224 to sha512, with an RSA issuer also
-    sha1 and md5. `usage` are the purposes of extendedKeyUsage: server, client, email, any; none
-    for no such extension. `key_usage` False states a usage that no server's key needs. `padding`
-    adds an extension of that many bytes. RSA keys are drawn once a process, unless `fresh_key`.
+    `names` go into subjectAltName, a text as DNS name or address; none into no such extension.
+    `key` is p224, p256, p384, p521, brainpool256 or rsa and a number of bits; `hash` sha224 to
+    sha512, with an RSA issuer also sha1 and md5. `usage` are the purposes of extendedKeyUsage:
+    server, client, email, any; none for no such extension. `key_usage` False states a usage that
+    no server's key needs. `padding` adds an extension of that many bytes. RSA keys are drawn once
+    a process, unless `fresh_key`.
     """
     now = datetime.now(timezone.utc).replace(microsecond=0)
     private = _draw(key) if fresh_key or not key.startswith("rsa") else _keep(key, ca)
@@ -145,8 +146,10 @@ def issue(
     return Identity(certificate, private, between)
 
 
-def _general_name(name: str) -> x509.GeneralName:
+def _general_name(name: str | x509.GeneralName) -> x509.GeneralName:
     """As it stands: a wrong name is what some cases are about."""
+    if isinstance(name, x509.GeneralName):
+        return name
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
