@@ -14,7 +14,7 @@ FIRST = "status"
 # verb: module in limpet_kit.commands, with HELP, arguments(parser) and run(args) -> exit code
 COMMANDS = (
     *("up", "flash", "enroll", "rotate", "revoke", "wipe"),
-    *("status", "ledger"),
+    *("status", "ledger", "doctor"),
     *("broker", "anchor"),
     *("audit", "attack", "sim", "demo"),
 )

@@ -16,6 +16,7 @@ NOT_ONLINE = 9  # everything was written, but the board did not come online in t
 DEMO_FAILED = 10  # a step of the demo's proof did not hold
 LIES_OPEN = 11  # the audit found what the level asked for excludes
 FELL_FOR_IT = 12  # the device fell for an attack, or did not come to one
+NOT_FIT = 13  # no board would log in at this server, as it is
 INTERRUPTED = 130  # Ctrl-C
 
 MEANINGS = {
@@ -32,6 +33,7 @@ MEANINGS = {
     DEMO_FAILED: "a step of the demo did not hold",
     LIES_OPEN: "the audit found open what the level asked for excludes",
     FELL_FOR_IT: "the device fell for an attack, or did not come to one",
+    NOT_FIT: "no board would log in at the server as it is",
     INTERRUPTED: "interrupted by Ctrl-C",
 }
 
