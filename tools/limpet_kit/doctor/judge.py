@@ -58,6 +58,9 @@ def judge(seen: Look, anchors: list[x509.Certificate]) -> list[Finding]:
         found += _leaf(seen) + _chain(seen, anchors)
         for number, one in enumerate(seen.chain):
             found += _certificate(one, "the server's certificate" if not number else title(one))
+        anchor = trace(seen.chain, anchors)[1]
+        if anchor and anchor not in seen.chain:
+            found += _certificate(anchor, "the boards' anchor")
     return found
 
 
