@@ -25,7 +25,7 @@ from ..errors import NO_BOARD, USAGE, KitError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 DEFAULT_BOARD = "SIM_RP2"
-_START_S = 20
+ALONE = Path(__file__).with_name("port") / "alone.py"
 _END_S = 10
 _POWER = "power.bin"  # layout: port/flash.py
 _BACKUP = {"rp2": 28, "esp32": 2048}  # bytes of machine.mem_backup()
@@ -169,28 +169,38 @@ def start(name: str, board: str | None = None, new: bool = False) -> SimBoard:
     return _launch(found, program)
 
 
-def _make(name: str, board: str) -> SimBoard:
+def describe(home: Path, board: str, **settings: Any) -> Path:
+    """Write what `port/config.py` reads, `board.json` and `settings.json`, into a folder.
+
+    That is all that `ALONE FOLDER SCRIPT` needs, the port's modules without a board. Returns it.
+    """
     definition = boards.load(board)
     if not definition.simulated:
         raise KitError(f"{board} is a real board; simulated ones begin with SIM_.", USAGE)
-    home = folder() / name
-    if home.exists():
-        shutil.rmtree(home)
-    home.mkdir(parents=True, mode=0o700)
-    flash = definition.flash
-    with open(home / "flash.bin", "wb") as image:
-        for _ in range(flash.size // flash.sector):
-            image.write(b"\xff" * flash.sector)
-    (home / "wear.bin").write_bytes(bytes(4 * (flash.size // flash.sector)))
-    (home / _POWER).write_bytes(bytes(18))
-    (home / "settings.json").write_text("{}")
+    home.mkdir(parents=True, mode=0o700, exist_ok=True)
     values = {
         **asdict(definition),
         **definition.sim,
         "unique_id": secrets.token_hex(definition.unique_id),
         "backup": _BACKUP[definition.port],
     }
+    (home / "settings.json").write_text(json.dumps(settings))
     write_private(home / "board.json", json.dumps(values, indent=2).encode())
+    return home
+
+
+def _make(name: str, board: str) -> SimBoard:
+    flash = boards.load(board).flash
+    home = folder() / name
+    if home.exists():
+        shutil.rmtree(home)
+    home.mkdir(parents=True, mode=0o700)
+    with open(home / "flash.bin", "wb") as image:
+        for _ in range(flash.size // flash.sector):
+            image.write(b"\xff" * flash.sector)
+    (home / "wear.bin").write_bytes(bytes(4 * (flash.size // flash.sector)))
+    (home / _POWER).write_bytes(bytes(18))
+    describe(home, board)
     return SimBoard(name, board, home)
 
 

@@ -3,6 +3,8 @@
 import json
 import time
 
+import uctypes
+
 _pipe = None
 
 
@@ -19,8 +21,13 @@ def say(word, *values):
 
 
 def end(word, *values):
-    """Say this and never come back: the host's part ends this process at once."""
+    """Say this and never come back: the host's part ends this process at once.
+
+    Without one it dies of a bad address: nothing of a sketch may run on.
+    """
     say(word, *values)
+    if not _pipe:
+        uctypes.bytearray_at(0, 1)[0] = 0
     while True:
         try:
             time.sleep(60)

@@ -57,9 +57,9 @@ class _Station:
         """The port's number for how it stands now."""
         if not self.on or self.ssid is None:
             return STAT_IDLE
-        known = config.setting("networks")
+        known = config.recent("networks")
         passed = ticks_diff(ticks_ms(), self.since)
-        if passed < config.setting("join_ms", 0):
+        if passed < config.recent("join_ms", 0):
             return STAT_CONNECTING
         if known is not None:
             wanted = known.get(self.ssid, known.get("*"))
@@ -67,7 +67,7 @@ class _Station:
                 return _LOST if self.was_up else STAT_NO_AP_FOUND
             if wanted not in ("*", self.key):
                 return STAT_WRONG_PASSWORD
-        if passed < config.setting("join_ms", 0) + config.setting("dhcp_ms", 0):
+        if passed < config.recent("join_ms", 0) + config.recent("dhcp_ms", 0):
             return _NO_ADDRESS
         self.was_up = True
         return STAT_GOT_IP
@@ -77,8 +77,20 @@ _station = _Station()
 
 
 def online():
-    """Whether the station has link and address: without them no socket reaches anything."""
+    """Whether the station has link and address: without them there is no route."""
     return _station.status() == STAT_GOT_IP
+
+
+_passing = [True, ticks_ms() - 3_600_000]
+
+
+def passing():
+    """Whether packets pass, as of at most 20 ms ago: not when the access point is lost, nor with
+    the setting `black_hole`, where only the packets are."""
+    if ticks_diff(ticks_ms(), _passing[1]) > 20:
+        _passing[0] = not config.recent("black_hole", False) and online()
+        _passing[1] = ticks_ms()
+    return _passing[0]
 
 
 class WLAN:

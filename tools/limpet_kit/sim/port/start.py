@@ -14,7 +14,7 @@ MARK = "\0limpet board is up\0"  # the host's part cuts it out: from here on the
 
 def install():
     """Put the port's modules in the place of the desktop's."""
-    from . import chip, clock, dht, machine, network, system, tasks
+    from . import chip, clock, dht, errors, machine, network, sockets, system, tasks
 
     own = chip.Rp2() if config.board["port"] == "rp2" else chip.Esp32()
     new = {
@@ -22,6 +22,8 @@ def install():
         "machine": machine,
         "dht": dht,
         "network": network,
+        "socket": sockets,
+        "errno": errors.codes,
         "os": system.Os(),
         config.board["port"]: own,
         "sys": system.Sys(),
@@ -59,11 +61,16 @@ def _blank(device):
     return block == b"\xff" * 4096
 
 
-def run(names, main):
-    """Run boot.py, and main.py when `main` says so, in the namespace `names`."""
+def forget():
+    """Leave no name of this package behind for a sketch to find."""
     for name in list(sys.modules):
         if name == "port" or name.startswith("port."):
             del sys.modules[name]
+
+
+def run(names, main):
+    """Run boot.py, and main.py when `main` says so, in the namespace `names`."""
+    forget()
     sys.path[:] = ["", ".frozen", "/lib"]
     sys.argv[:] = []
     names.clear()
