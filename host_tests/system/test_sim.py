@@ -133,3 +133,108 @@ def test_flash_refuses_what_an_rp2_would_do_wrongly(sim_factory):
             "print(b == bytes(8192))"
         )
         assert said.split() == ["refused", "refused", "True"]
+
+
+@pytest.mark.parametrize(("kind", "free"), [("SIM_RP2", 227_000), ("SIM_ESP32", 218_000)])
+def test_the_heap_has_the_boards_size(kind, free, sim_factory):
+    with Board(f"sim:{sim_factory(kind).name}") as opened:
+        said = opened.exec("import gc; gc.collect(); print(gc.mem_free())")
+    assert 0.98 * free < int(said) < 1.02 * free
+
+
+def test_a_watchdog_resets_also_what_hangs_and_memory_outlives_it(sim_factory):
+    board = sim_factory()
+    code = (
+        "import machine, time\nm = machine.mem_backup()\n"
+        "if machine.reset_cause() == machine.PWRON_RESET:\n"
+        "    w = machine.WDT(timeout=200)\n    m[0] = 0\n"
+        "    for _ in range(5):\n        time.sleep_ms(100)\n        w.feed()\n"
+        "        m[0] += 1\n    time.sleep(60)\n"
+        "open('/after', 'w').close()\n"
+    )
+    state = "import machine; print(machine.reset_cause(), machine.mem_backup()[0])"
+    with Board(f"sim:{board.name}") as opened:
+        opened.put("/main.py", code.encode())
+        opened.exec("import machine; machine.mem_backup()[0] = 7")
+    board.kill()
+    with Board(f"sim:{sim.start(board.name).name}") as opened:
+        assert opened.exec(state).split() == ["1", "0"]  # power-on forgets
+        writes = board.operations
+        opened.soft_reset(run_main=True)
+    _wait_for_a_write(board, writes)
+    with Board(f"sim:{board.name}") as opened:
+        assert opened.exec(state).split() == ["3", "5"]
+
+
+def _wait_for_a_write(board, operations):
+    """Until the board has written to its flash; to talk to it would stop its program."""
+    end = time.monotonic() + 10
+    while board.operations == operations:
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_a_sleeping_board_wakes_and_knows_why(sim_factory):
+    for kind, cause, year in (("SIM_RP2", "3", "2021"), ("SIM_ESP32", "4", "2026")):
+        board = sim_factory(kind)
+        with Board(f"sim:{board.name}") as opened:
+            opened.put(
+                "/main.py",
+                b"import machine\nif machine.reset_cause() in (1, 5):\n    machine.deepsleep(100)\n"
+                b"open('/woke', 'w').close()\n",
+            )
+            opened.exec("import machine; machine.RTC().datetime((2026, 11, 25, 2, 10, 0, 0, 0))")
+            writes = board.operations
+            opened.soft_reset(run_main=True)
+        _wait_for_a_write(board, writes)
+        with Board(f"sim:{board.name}") as opened:
+            said = opened.exec(
+                "import machine, time; print(machine.reset_cause(), time.gmtime()[0])"
+            )
+        assert said.split() == [cause, year]
+
+
+JOIN = """
+import network, time
+w = network.WLAN(network.STA_IF)
+w.active(True)
+w.connect('shed', 'right')
+def until(number):
+    for _ in range(300):
+        if w.status() == number: return number
+        time.sleep_ms(10)
+    return w.status()
+"""
+
+
+def test_the_wlan_says_what_each_port_says(sim_factory):
+    for kind, found, late, wrong, missing, lost in (
+        ("SIM_RP2", 3, 2, -3, -2, -1),
+        ("SIM_ESP32", 1010, 1001, 202, 201, 200),
+    ):
+        board = sim_factory(kind)
+        board.configure(networks={"shed": "right"}, dhcp_ms=300)
+        with Board(f"sim:{board.name}") as opened:
+            opened.exec(JOIN)
+            assert opened.exec("print(w.status(), w.isconnected())").split() == [
+                str(late),
+                "False",
+            ]
+            assert int(opened.exec(f"print(until({found}))")) == found
+            board.configure(networks={})
+            assert int(opened.exec(f"print(until({lost}))")) == lost
+            board.configure(networks={"shed": "other"})
+            opened.exec("w.disconnect(); w.connect('shed', 'right')")
+            assert int(opened.exec(f"print(until({wrong}))")) == wrong
+            opened.exec("w.disconnect(); w.connect('barn', 'right')")
+            assert int(opened.exec(f"print(until({missing}))")) == missing
+
+
+def test_a_board_without_a_network_reaches_nothing(sim_factory):
+    code = (
+        "import socket\ns = socket.socket()\n"
+        "try: s.connect(('127.0.0.1', 9))\nexcept OSError as e: print(e.errno)"
+    )
+    for kind, number in (("SIM_RP2", "113"), ("SIM_ESP32", "118")):
+        with Board(f"sim:{sim_factory(kind).name}") as opened:
+            assert opened.exec(code).strip() == number

@@ -216,6 +216,9 @@ class Bridge:
         self._obey(child)
         if self._child is child and not alive:
             self._end()
+            if not self._user:
+                # never a board's fault, and it would happen again at once
+                sys.exit("MicroPython ended before boot.py: " + repr(bytes(self._held or b"")))
             self._soft()
 
     def _read_port(self) -> bytes:
