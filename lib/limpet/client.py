@@ -7,7 +7,7 @@ device code and bytes for nothing that it needs.
 import os
 
 from . import packets, vault
-from .dial import Dialler
+from .dial import Dialler, interface
 from .errors import LimpetError
 from .flight import WAIT, Flight, Message
 from .keeper import OFFLINE, UNPROVISIONED, Keeper
@@ -60,7 +60,7 @@ class Client:
         self._router = Router(log)
         self._flight = Flight(window, queue, full)
         if wifi is None:
-            wifi = _interface(log)
+            wifi = interface(log)
         self._keeper = Keeper(
             store,
             Logins(store, random),
@@ -197,12 +197,3 @@ class Client:
     def events(self):
         """`async for state, reason in client.events()`: the changes of state from now on."""
         return Events(self._status)
-
-
-def _interface(log):
-    """The board's Wi-Fi, or False where there is none to bring up."""
-    try:
-        from .wifi import Wifi
-    except ImportError:
-        return False
-    return Wifi(log)

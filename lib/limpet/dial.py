@@ -82,3 +82,12 @@ def hello(record, keepalive, clean, will=None):
     if record.one(fields.PROFILE) in (_PSK, _X509):  # TLS has said who we are
         password = None
     return packets.connect(account, account, password, keepalive, clean, will)
+
+
+def interface(log):
+    """The board's Wi-Fi, or False where there is none to bring up."""
+    try:
+        from .wifi import Wifi
+    except ImportError:
+        return False
+    return Wifi(log)

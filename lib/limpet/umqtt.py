@@ -17,7 +17,7 @@ from umqtt.simple import MQTTException
 
 from . import packets, vault
 from .blocking import Waits
-from .dial import Dialler, hello
+from .dial import Dialler, hello, interface
 from .errors import LimpetError, Lost
 from .logins import Logins
 from .times import Times
@@ -45,7 +45,7 @@ class MQTTClient(robust.MQTTClient):
         ssl=None,
         ssl_params=None,
         store=None,
-        wifi=False,
+        wifi=None,
         feed=None,
         log=None,
         receive=2048,
@@ -55,7 +55,7 @@ class MQTTClient(robust.MQTTClient):
         self._say = log or (lambda line: None)
         self._feed = feed or (lambda: None)
         self._waits = Waits(self._feed)
-        self._wifi = wifi
+        self._wifi = interface(self._say) if wifi is None else wifi
         self._logins = Logins(store or vault.Vault(), _random)
         self._dialler = Dialler()
         self._router = Router(self._say)
