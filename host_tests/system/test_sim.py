@@ -180,17 +180,17 @@ def test_a_sleeping_board_wakes_and_knows_why(sim_factory):
         with Board(f"sim:{board.name}") as opened:
             opened.put(
                 "/main.py",
-                b"import machine\nif machine.reset_cause() in (1, 5):\n    machine.deepsleep(100)\n"
-                b"open('/woke', 'w').close()\n",
+                b"import machine, time\nif machine.reset_cause() in (1, 5):\n"
+                b"    machine.deepsleep(100)\n"
+                b"with open('/woke', 'w') as f:\n"
+                b"    f.write('%d %d' % (machine.reset_cause(), time.gmtime()[0]))\n",
             )
             opened.exec("import machine; machine.RTC().datetime((2026, 11, 25, 2, 10, 0, 0, 0))")
             writes = board.operations
             opened.soft_reset(run_main=True)
         _wait_for_a_write(board, writes)
         with Board(f"sim:{board.name}") as opened:
-            said = opened.exec(
-                "import machine, time; print(machine.reset_cause(), time.gmtime()[0])"
-            )
+            said = opened.get("/woke").decode()
         assert said.split() == [cause, year]
 
 
