@@ -12,18 +12,24 @@ import time
 import pytest
 from limpet_kit import ca, micropython
 from limpet_kit.broker import accounts, server
+from limpet_kit.broker.files import write_private
 from rig import micropython as binary
 
 __all__ = ["device_factory"]
 
 WAIT_S = 15
+PORT = os.environ.get("LIMPET_PORT")
 DEVICE = binary.ROOT / "host_tests" / "device"
 
 
 class Device:
-    """One enrolled device: its folder, its account, and the sketch that it runs."""
+    """One enrolled device: its folder, its account, and the sketch that it runs.
 
-    def __init__(self, folder, broker, name, servers=None, anchor=None):
+    `port`: the board whose modules it runs on, None for the desktop's; `LIMPET_PORT` when not
+    told. `around` are its settings (boards/README.md), also while it runs: `configure`.
+    """
+
+    def __init__(self, folder, broker, name, servers=None, anchor=None, port=PORT, **around):
         self.folder = folder
         self.broker = broker
         self.name = name
@@ -31,7 +37,13 @@ class Device:
         if self.program is None:
             pytest.skip("the MicroPython binary is NOT INSTALLED: device code was not run on it")
         folder.mkdir()
-        environment = binary.environment(folder)
+        self.port = port
+        before = []
+        if port:
+            before = binary.as_port(folder / "port", port, **around)
+        self.command = [self.program, *before]
+        library = binary.compiled_library() if port else binary.LIB
+        environment = binary.environment(folder, library)
         environment["MICROPYPATH"] = os.pathsep.join([str(DEVICE), environment["MICROPYPATH"]])
         self.environment = environment
         self.password = accounts.draw_password(broker.settings.profile)
@@ -52,7 +64,7 @@ class Device:
         packed = b"".join(bytes([t]) + len(v).to_bytes(2, "big") + v for t, v in fields)
         parts = secrets.token_bytes(16), secrets.token_bytes(32), packed
         done = subprocess.run(
-            [self.program, DEVICE / "sketch.py", folder],
+            [*self.command, DEVICE / "sketch.py", folder],
             input=" ".join(part.hex() for part in parts) + "\n",
             capture_output=True,
             text=True,
@@ -69,7 +81,7 @@ class Device:
         head = first + "\nimport asyncio, sys\nfrom sketch import client, say, vault\n"
         file.write_text(head + textwrap.dedent(sketch))
         self.process = subprocess.Popen(
-            [self.program, "-X", f"heapsize={heap}", file, self.folder],
+            [self.program, "-X", f"heapsize={heap}", *self.command[1:], file, self.folder],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -80,6 +92,11 @@ class Device:
         threading.Thread(
             target=self._read, args=(self.process.stdout, self.lines), daemon=True
         ).start()
+
+    def configure(self, **around):
+        """Change what the port's world is like, within 100 ms; what is not named is as new."""
+        settings = self.folder / "port" / "settings.json"
+        write_private(settings, json.dumps(around).encode())
 
     def _read(self, output, lines):
         for line in output:
