@@ -33,7 +33,7 @@ else:
     _NO_ADDRESS = 1001
     _LOST = 200
 
-_ADDRESS = ("192.168.4.16", "255.255.255.0", "192.168.4.1", "127.0.0.53")
+_ADDRESS = ("192.168.4.16", "255.255.255.0", "192.168.4.1", "0.0.0.0")
 _country = ["XX"]
 _name = ["PicoW" if _RP2 else "mpy-esp32"]
 
@@ -211,7 +211,8 @@ def hostname(name=None):
 
 
 def ipconfig(*names, **values):
-    """`dns` by name, or settings for all interfaces."""
+    """`dns` by name, or settings for all interfaces. No DNS server listens here unless the
+    setting `dns` names one: names go through `getaddrinfo` then."""
     if names and names[0] == "dns":
         return config.setting("dns", _ADDRESS[3])
     return None
