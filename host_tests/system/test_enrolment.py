@@ -275,6 +275,7 @@ def test_a_missing_network_and_bad_ones_are_told_before_anything_is_written(boar
     said = enroll(board, broker, networks="x" * 33 + "\n" + KEY, code=NO_NETWORK)
     assert "32 bytes" in said
     assert not rows() and vaults(board) == []
+    board.configure(cable=True)
     enroll(board, broker, "--no-wifi", networks=None)
 
 

@@ -1,7 +1,8 @@
 """The port's `network`: a WLAN whose access points are in the settings, with the port's numbers.
 
-`networks` in the settings: {"ssid": "key"}, an empty key is an open network, "*" any. Absent:
-every network exists and takes every key. `join_ms` and `dhcp_ms` delay the link and the address.
+`cable` in the settings: a board without need of Wi-Fi. `networks` there: {"ssid": "key"}, an
+empty key is an open network, "*" any; absent: every network exists and takes every key. `join_ms`
+and `dhcp_ms` delay the link and the address.
 """
 
 from time import ticks_diff, ticks_ms
@@ -77,8 +78,8 @@ _station = _Station()
 
 
 def online():
-    """Whether the station has link and address: without them there is no route."""
-    return _station.status() == STAT_GOT_IP
+    """Whether there is a route: by a cable, or by a station with link and address."""
+    return config.recent("cable", False) or _station.status() == STAT_GOT_IP
 
 
 _passing = [True, ticks_ms() - 3_600_000]
@@ -141,7 +142,7 @@ class WLAN:
 
     def isconnected(self):
         """Link and address are there."""
-        return self._is_station and online()
+        return self._is_station and _station.status() == STAT_GOT_IP
 
     def status(self, what=None):
         """The port's status number, or `rssi`."""
