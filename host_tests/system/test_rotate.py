@@ -8,7 +8,7 @@ from limpet_kit.broker import accounts, server
 from limpet_kit.broker.client import KitClient
 from limpet_kit.console import Console
 from limpet_kit.enrolment import Plan
-from limpet_kit.errors import FAILED, NOT_ONLINE, OK, REFUSED
+from limpet_kit.errors import ENROLLED, FAILED, NO_BROKER, NOT_ONLINE, OK, REFUSED
 from limpet_kit.ledger import Ledger
 from limpet_kit.secret import Secret
 from limpet_kit.watch import Watch
@@ -155,6 +155,29 @@ def test_revoked_and_let_in_again(fleet, capsys):
     assert limpet(capsys, "revoke", "nobody")[0] != OK
     code, said = limpet(capsys, "revoke", name, "--undo")
     assert code == OK and len(device_accounts(broker) & before) == 1
+
+
+def test_a_wipe_is_not_taken_for_done_when_an_older_change_was(fleet, capsys):
+    broker, [(board, name)] = fleet(1)
+    where = ("--broker", broker.settings.folder, "--wait")
+    board.kill()
+    assert limpet(capsys, "rotate", name, *where, 0.2)[0] == NOT_ONLINE
+    code, said = limpet(capsys, "wipe", name, "--yes", *where, 0.2)
+    assert (code, said["applied"], said["waiting"]) == (NOT_ONLINE, [], [name])
+    sim.start(board.name)
+    code, said = limpet(capsys, "wipe", name, "--yes", *where, 60)
+    assert (code, said["applied"]) == (OK, [name])
+    with Ledger() as ledger:
+        assert ledger.units() == []
+    assert not device_accounts(broker)
+
+
+def test_up_keeps_to_what_it_was_told(fleet, capsys, tmp_path):
+    broker, [(board, _)] = fleet(1)
+    up = ("up", f"sim:{board.name}", "--broker")
+    assert limpet(capsys, *up, broker.settings.folder, "--name", "other")[0] == ENROLLED
+    assert limpet(capsys, *up, tmp_path / "none")[0] == NO_BROKER
+    assert not (tmp_path / "none").exists()
 
 
 def test_wiped_by_cable(fleet, capsys):

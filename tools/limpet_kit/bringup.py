@@ -101,6 +101,12 @@ def bring_up(
         if unit is None or not known or plan.replace:
             known = False
             unit = enrolment.enroll(board, ledger, chosen, plan, step)
+        elif plan.name and plan.name != unit.name:
+            raise KitError(
+                f"This board is enrolled already, as {unit.name}. For another name: "
+                f"--replace {unit.name} --name {plan.name}",
+                ENROLLED,
+            )
         elif unit.broker != chosen.kit:
             raise KitError(
                 f"This board is {unit.name} of another broker than the one in {chosen.folder}. "

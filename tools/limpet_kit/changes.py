@@ -60,6 +60,7 @@ class Exchange:
         self._client = client
         self._units = {unit.name: unit for unit in units}
         self._step = step
+        self._wanted = ("", "")  # kind and detail of what this run is for
         client.subscribe("limpet/+/kit/ack")
 
     def recover(self) -> None:
@@ -76,8 +77,15 @@ class Exchange:
             else:  # sent or not, nobody will bring it: its account stays until a later one works
                 self._ledger.move(change, ABANDONED)
 
+    def clear_way(self, kind: str, detail: str, wait_s: float) -> None:
+        """Let changes that are something else than this run's end first: one at a time a unit."""
+        self._wanted = (kind, detail)
+        if any(not self._is_wanted(change) for change in self._open()):
+            self.finish(wait_s)
+
     def begin(self, kind: str, make: Callable[[Unit], Fields], detail: str = "") -> None:
         """Draw and send one change for every unit that has none under way."""
+        self._wanted = (kind, detail)
         busy = {change.vault for change in self._open() if change.state in OPEN}
         drawn: list[tuple[Unit, Change, Fields]] = []
         for unit in self._units.values():
@@ -158,7 +166,9 @@ class Exchange:
                 outcome.waiting.append(unit.name)
             elif change.state in (APPLIED, FAILED_CHANGE):
                 ended.append((unit, change))
-                if change.state == APPLIED:
+                if not self._is_wanted(change):
+                    outcome.waiting.append(unit.name)  # its turn comes with the next run
+                elif change.state == APPLIED:
                     outcome.applied.append(unit.name)
                 else:
                     outcome.failed[unit.name] = words(change.cause)
@@ -175,6 +185,9 @@ class Exchange:
         return outcome
 
     # -- inside
+
+    def _is_wanted(self, change: Change) -> bool:
+        return (change.kind, change.detail) == self._wanted
 
     def _open(self) -> list[Change]:
         """Changes of our units that somebody still has to see to."""

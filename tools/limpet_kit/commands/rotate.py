@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -62,22 +63,25 @@ def targets(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
-    kind = changes.ACCOUNT
+    kind, detail = changes.ACCOUNT, ""
     fields: changes.Fields = []
     if args.server:
         kind = changes.SERVERS
         fields = [(protocol.SERVER, _server(text)) for text in args.server]
+        detail = " ".join(args.server)
     elif args.wifi:
         kind = changes.NETWORKS
         found = wifi.networks(args.wifi)
         fields = [(protocol.NETWORK, protocol.network(n.ssid, n.key)) for n in found]
+        # No digest of the keys: whoever has the ledger could guess against it.
+        detail = secrets.token_hex(8)
     with Ledger() as ledger:
         chosen = settings.load(args.broker or paths.home() / "broker")
         units = select(ledger, chosen, args)
         if args.older_than is not None:
             limit = time.time() - args.older_than
             units = [unit for unit in units if _drawn(ledger, unit) < limit]
-        return exchange(ledger, chosen, units, args, kind, lambda unit: fields)
+        return exchange(ledger, chosen, units, args, kind, lambda unit: fields, detail)
 
 
 def select(ledger: Ledger, chosen: Settings, args: argparse.Namespace) -> list[Unit]:
@@ -119,9 +123,11 @@ def exchange(
         return OK
     with KitClient(chosen) as client:
         run = changes.Exchange(ledger, chosen, client, units, step)
+        end = time.monotonic() + args.wait
         run.recover()
+        run.clear_way(kind, detail, args.wait)
         run.begin(kind, make, detail)
-        done = run.finish(args.wait)
+        done = run.finish(max(0.0, end - time.monotonic()))
     for name in done.waiting:
         console.line(f"{name:<20} has not answered yet; it gets the change when it is online")
     console.result(

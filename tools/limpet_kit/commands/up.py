@@ -50,7 +50,9 @@ def run(args: argparse.Namespace) -> int:
         raise KitError(f"There is no sketch {args.main}.", USAGE)
     port = bringup.simulated(args.port, step)
     for_simulated = ports.simulated(ports.resolve(port))
-    chosen = bringup.broker(args.broker or paths.home() / "broker", for_simulated, step)
+    chosen = bringup.broker(
+        args.broker or paths.home() / "broker", for_simulated and not args.broker, step
+    )
     plan = enroll.plan(args)
     if for_simulated and not args.wifi and wifi.VARIABLE not in os.environ:
         # Its default world holds any network: nobody has to type one.
