@@ -238,6 +238,22 @@ class TestAcknowledgements(unittest.TestCase):
         self.assertEqual(await second, b"\x01")
 
     @run
+    async def test_a_subscription_that_waits_to_be_written_does_not_hang_the_next(self):
+        rig = Rig()
+        rig.stream.take = [1, None]
+        rig.session.publish(b"t", b"hello", 0)
+        first = asyncio.create_task(rig.session.subscribe([b"a"]))
+        second = asyncio.create_task(rig.session.subscribe([b"c"]))
+        await rig.settle()
+        rig.writable.event.set()
+        await rig.settle()
+        await rig.read(b"\x90\x03\x00\x01\x01")
+        self.assertEqual(await first, b"\x01")
+        await rig.settle()
+        await rig.read(b"\x90\x03\x00\x01\x80")
+        self.assertEqual(await second, b"\x80")
+
+    @run
     async def test_packets_out_of_place_end_the_session(self):
         for bad in (
             b"\x20\x02\0\0",

@@ -14,9 +14,13 @@ _X509 = bytes([fields.X509])
 
 
 class Dialler:
-    """Keeps what serves again at the next try: addresses and, for one host, the trust."""
+    """Keeps what serves again at the next try: addresses and, for one host, the trust.
 
-    def __init__(self):
+    `link` makes a Link, whose `login` is that of MQTT unless told otherwise.
+    """
+
+    def __init__(self, link=Link):
+        self._link = link
         self.resolver = resolve.Resolver()
         self._trust = None
         self._trusting = None  # the record's generation and the host that it is for
@@ -37,7 +41,7 @@ class Dialler:
                 failure = failure or e
                 continue
             for address in addresses:
-                link = Link()
+                link = self._link()
                 try:
                     present = yield from link.open(address, self._trust_for(record, host), hello)
                 except BaseException as e:

@@ -41,7 +41,8 @@ class Link:
         is wiped here: it holds the password. The value is CONNACK's session-present flag.
         Raises Lost, Untrusted or Refused; after that the link is dead and must be closed.
         """
-        until = ticks_add(ticks_ms(), DEADLINE_MS)
+        self._trust = trust
+        self._until = ticks_add(ticks_ms(), DEADLINE_MS)
         raw = self.raw = socket.socket(address[0], socket.SOCK_STREAM)
         raw.setblocking(False)
         _no_delay(raw, 1)  # or each handshake waits 40 ms for an acknowledgement
@@ -51,43 +52,56 @@ class Link:
             # Which number means "in progress" differs by port.
             if e.args[0] not in (errno.EINPROGRESS, errno.EAGAIN, errno.EALREADY):
                 raise Lost("CONNECT", "no connection to the server (%s)" % e)
-        yield raw, True, _left(until)
-        _left(until)
-        packet = hello()
+        yield raw, True, self._left()
+        self._left()
+        yield from self.write(hello())
+        present = yield from self.login()
+        if sys.platform == "rp2":
+            # lwIP there blocks 10 s at the 33rd small segment and then claims success.
+            _no_delay(raw, 0)
+        return present
+
+    def write(self, packet):
+        """Write a bytearray and wipe it; a generator."""
         view = memoryview(packet)
+        at = 0
         try:
-            gc.collect()  # the TLS object needs one free piece of 17 KB
-            stream = self.stream = trust.wrap(raw)
-            at = 0
+            if not self.stream:
+                gc.collect()  # the TLS object needs one free piece of 17 KB
+                self.stream = self._trust.wrap(self.raw)
             while at < len(packet):
                 # The first write drives the handshake, in which the server is waited for. What
                 # was not taken is offered again, untouched: it may be sealed already.
-                done = self._try(trust, stream.write, view[at:])
+                done = self._try(self.stream.write, view[at:])
                 if done:
                     at += done
                 else:
                     self._step = None
-                    yield raw, at > 0, min(_left(until), _LOOK_MS)
+                    yield self.raw, at > 0, min(self._left(), _LOOK_MS)
         finally:
             for i in range(len(packet)):
                 packet[i] = 0
+
+    def read(self, view):
+        """Read at least a byte into `view`; a generator of how many."""
+        while True:
+            n = self._try(self.stream.readinto, view)
+            if n:
+                return n
+            if n is not None:
+                raise Lost(self._step[0], self._step[1] % "closed")
+            yield self.raw, False, self._left()
+
+    def login(self):
+        """Read the server's answer to CONNECT; a generator of its session-present flag."""
         self._step = ("CLOSED_ON_LOGIN", "the server ended the connection after CONNECT (%s)")
         answer = bytearray(4)
         view = memoryview(answer)
         have = 0
         while have < 4:
-            n = self._try(trust, stream.readinto, view[have:])
-            if n is None:
-                yield raw, False, _left(until)
-            elif not n:
-                raise Lost(self._step[0], self._step[1] % "closed")
-            else:
-                have += n
-                if answer[0] != 0x20 or (have > 1 and answer[1] != 2) or answer[2] > 1:
-                    raise Lost("MALFORMED", "the server's answer to CONNECT is not a CONNACK")
-        if sys.platform == "rp2":
-            # lwIP there blocks 10 s at the 33rd small segment and then claims success.
-            _no_delay(raw, 0)
+            have += yield from self.read(view[have:])
+            if answer[0] != 0x20 or (have > 1 and answer[1] != 2) or answer[2] > 1:
+                raise Lost("MALFORMED", "the server's answer to CONNECT is not a CONNACK")
         code = answer[3]
         if code == 4 or code == 5:
             raise Refused("REFUSED", "the server refused this device's account (code %d)" % code)
@@ -95,11 +109,13 @@ class Link:
             raise Lost("CONNACK", "the server cannot take this device now (code %d)" % code)
         return answer[2]
 
-    def _try(self, trust, call, buf):
+    def _try(self, call, buf):
         try:
             return call(buf)
         except (OSError, ValueError, MemoryError) as e:
-            failure = trust.failure(e)  # its own reason comes first, then the step that failed
+            failure = self._trust.failure(
+                e
+            )  # its own reason comes first, then the step that failed
             if isinstance(failure, Lost):
                 if _is_memory(e):
                     words = _NO_MEMORY.get(sys.platform, "this machine has no memory left")
@@ -107,6 +123,12 @@ class Link:
                 elif self._step and failure.code == "TLS":
                     failure = Lost(self._step[0], self._step[1] % e)
         raise failure
+
+    def _left(self):
+        left = ticks_diff(self._until, ticks_ms())
+        if left <= 0:
+            raise Lost("DEADLINE", "no login within %d s of the first try" % (DEADLINE_MS // 1000))
+        return left
 
     def close(self):
         """Close stream and socket: after a failed handshake the stream has forgotten it."""
@@ -117,13 +139,6 @@ class Link:
             except OSError:
                 pass
         self.stream = self.raw = None
-
-
-def _left(until):
-    left = ticks_diff(until, ticks_ms())
-    if left <= 0:
-        raise Lost("DEADLINE", "no login within %d s of the first try" % (DEADLINE_MS // 1000))
-    return left
 
 
 def _is_memory(e):

@@ -56,6 +56,7 @@ class Session:
         self._acks = bytearray()
         self._wanted = 0  # how many codes the SUBACK that is awaited must bring
         self._asked_at = 0
+        self._asking = asyncio.Lock()
         self._granted = asyncio.Event()
         self._codes = b""
         self._heard_at = self._sent_at = ticks_ms()
@@ -172,19 +173,18 @@ class Session:
 
     async def subscribe(self, filters):
         """Subscribe with QoS 1; the codes of SUBACK (0x80: refused), one a filter."""
-        while self._wanted and not self.failure:  # one at a time: they share a packet id
-            await self._granted.wait()
-        self._granted.clear()
-        self._wanted = len(filters)
-        self._asked_at = ticks_ms()
-        if await self._turn():
-            packet = packets.subscribe(_SUBSCRIBE_PID, filters)
-            await self._put(packet, 0, len(packet))
-            await self._granted.wait()
-        self._wanted = 0
-        if self.failure:
-            raise self.failure
-        return self._codes
+        async with self._asking:  # one at a time: they share a packet id
+            self._granted.clear()
+            self._wanted = len(filters)
+            self._asked_at = ticks_ms()
+            if await self._turn():
+                packet = packets.subscribe(_SUBSCRIBE_PID, filters)
+                await self._put(packet, 0, len(packet))
+                await self._granted.wait()
+            self._wanted = 0
+            if self.failure:
+                raise self.failure
+            return self._codes
 
     def acknowledge(self, pid):
         """Queue a PUBACK (3.4); it goes with the next flush."""
@@ -280,4 +280,8 @@ class Session:
             half = keepalive // 2
             if ticks_diff(now, self._sent_at) > half or (silent > half and not self._pinged):
                 self._pinged = True
-                self._put(_PING, 0, 2)
+                self.ping()
+
+    def ping(self):
+        """PINGREQ (3.12)."""
+        self._put(_PING, 0, 2)
