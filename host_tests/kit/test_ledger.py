@@ -11,7 +11,7 @@ import pytest
 from limpet_kit import cli
 from limpet_kit.broker import accounts
 from limpet_kit.commands import status
-from limpet_kit.errors import ENROLLED, FAILED, OK, REFUSED, USAGE, KitError
+from limpet_kit.errors import ENROLLED, OK, REFUSED, USAGE, KitError
 from limpet_kit.ledger import ACTIVE, GONE, NEW, PROVED, REGISTERED, Ledger, Unit
 
 VERIFIER = accounts.verifier(accounts.draw_password("text"))
@@ -68,6 +68,19 @@ def test_an_account_is_at_the_broker_from_proved_on(rows, home):
     assert stat.S_IMODE((home / "ledger.db").stat().st_mode) == 0o600
 
 
+def test_an_older_generation_is_an_alert_and_lowers_nothing(rows):
+    one = rows.advance(add(rows, 1), PROVED, 5)
+    assert rows.saw(one, 5) == one and rows.saw(one, 6) == one and not one.alert
+    older = rows.saw(one, 4)
+    assert (older.generation, older.older) == (5, 4)
+    assert "generation 4" in older.alert and "generation 5" in older.alert
+    change = rows.move(rows.move(rows.draw(one, "servers"), "SENDING"), "SENT")
+    rows.move(change, "APPLIED", generation=4)
+    assert rows.unit(one.vault).generation == 5
+    rows.clear(older)
+    assert rows.unit(one.vault) == one
+
+
 def test_two_kits_do_not_overrun_each_other(rows):
     one = add(rows, 1)
     with Ledger() as other:
@@ -117,7 +130,7 @@ def test_list_show_drop(rows, capsys):
     assert cli.main(["ledger", "show", "lamp-2", "--json"]) == OK
     shown = json.loads(capsys.readouterr().out)
     assert shown["account"] == "Account2" and shown["created"] == "1970-01-01T00:16:42Z"
-    assert cli.main(["ledger", "show", "lamp-9"]) == FAILED
+    assert cli.main(["ledger", "show", "lamp-9"]) == USAGE
     assert cli.main(["ledger", "drop", "lamp-2"]) == REFUSED and rows.unit(two.vault)
     assert cli.main(["ledger", "drop"]) == OK
     assert [u.name for u in rows.units()] == ["lamp-2"]

@@ -11,6 +11,7 @@ from limpet_kit.enrolment import Plan
 from limpet_kit.errors import ENROLLED, FAILED, NO_BROKER, NOT_ONLINE, OK, REFUSED
 from limpet_kit.ledger import Ledger
 from limpet_kit.secret import Secret
+from limpet_kit.seriallog import SerialLog
 from limpet_kit.watch import Watch
 from limpet_kit.wifi import Network
 from rig.broker import KINDS
@@ -148,11 +149,13 @@ def test_revoked_and_let_in_again(fleet, capsys):
     with Watch(broker.settings, name) as watch:
         code, said = limpet(capsys, "revoke", name)
         assert (code, said["devices"]) == (OK, [name])
+        assert said["live"] == [name]
         assert watch.answers(2) is None  # its live session has ended
     assert len(device_accounts(broker)) == 1 and answers(broker, other)
     code, said = limpet(capsys, "rotate", "--all", "--broker", broker.settings.folder)
     assert said["applied"] == [other]
     assert limpet(capsys, "revoke", "nobody")[0] != OK
+    assert limpet(capsys, "revoke", name)[1]["live"] == []  # there was none any more
     code, said = limpet(capsys, "revoke", name, "--undo")
     assert code == OK and len(device_accounts(broker) & before) == 1
 
@@ -178,6 +181,12 @@ def test_up_keeps_to_what_it_was_told(fleet, capsys, tmp_path):
     assert limpet(capsys, *up, broker.settings.folder, "--name", "other")[0] == ENROLLED
     assert limpet(capsys, *up, tmp_path / "none")[0] == NO_BROKER
     assert not (tmp_path / "none").exists()
+
+
+def test_a_blank_board_has_nothing_to_wipe(sim_factory, capsys):
+    board = sim_factory()
+    assert cli.main(["wipe", "--port", f"sim:{board.name}", "--yes"]) == OK
+    assert "holds no credential: nothing to wipe" in capsys.readouterr().out
 
 
 def test_wiped_by_cable(fleet, capsys):
@@ -241,3 +250,52 @@ def test_a_killed_kit_leaves_nothing_open(fleet, capsys, monkeypatch):
         assert (code, said["applied"]) == (OK, [name]), state
         assert len(device_accounts(broker)) == 1
         assert answers(broker, name)
+
+
+def put_back(board, image):
+    board.kill()
+    board.image.write_bytes(image)
+    sim.start(board.name)
+
+
+def test_an_older_image_put_back_is_refused_and_the_kit_says_so(fleet, capsys):
+    """No board could notice it: its account has ended, and the cable tells its generation."""
+    broker, [(board, name)] = fleet(1)
+    board.kill()
+    image = board.image.read_bytes()
+    sim.start(board.name)
+    assert answers(broker, name)
+    assert limpet(capsys, "rotate", name, "--broker", broker.settings.folder)[0] == OK
+    put_back(board, image)
+    with SerialLog(str(board.device)) as log:
+        assert log.wait("REFUSED", 30)
+    assert limpet(capsys, "status")[1]["units"][0]["older"] == 0
+    code, said = limpet(capsys, "status", f"sim:{board.name}")
+    assert (code, said["generation"], said["known_generation"]) == (OK, 1, 2)
+    assert said["source"] == "soft" and f"limpet revoke {name}" in said["alert"]
+    cli.main(["status"])
+    assert "ALERT: " + said["alert"] in capsys.readouterr().out
+    assert limpet(capsys, "ledger", "show", name)[1]["alert"] == said["alert"]
+    with Ledger() as ledger:
+        assert ledger.named(name).generation == 2
+
+
+def test_an_older_image_that_may_still_log_in_is_reported_at_the_next_change(fleet, capsys):
+    """A change of servers leaves the account: the older image comes online, and tells."""
+    broker, [(board, name)] = fleet(1)
+    board.kill()
+    image = board.image.read_bytes()
+    sim.start(board.name)
+    server_now = f"127.0.0.1:{broker.settings.port}"
+    where = ("--broker", broker.settings.folder)
+    done = limpet(capsys, "rotate", name, "--server", server_now, *where)
+    assert done[0] == OK and not done[1]["alerts"]
+    put_back(board, image)
+    assert answers(broker, name)
+    code, said = limpet(capsys, "rotate", name, *where)
+    assert code == OK and "generation 1" in said["alerts"][name]
+    with Ledger() as ledger:
+        assert (ledger.named(name).generation, ledger.named(name).older) == (2, 1)
+    assert limpet(capsys, "ledger", "clear", name)[1]["cleared"]
+    with Ledger() as ledger:
+        assert not ledger.named(name).alert

@@ -113,6 +113,8 @@ def bring_up(
                 "Name its own with --broker, or enrol it anew with --replace.",
                 ENROLLED,
             )
+        if known and unit.alert:
+            step(enrolment.ALERT, unit.alert)
         ours = install.application(board, sketch, replace_main)
         step("application", "main.py is in place" if ours else "the board's own main.py stays")
         with Watch(chosen, unit.name) as watch, ExitStack() as stack:

@@ -47,6 +47,7 @@ class Outcome:
     applied: list[str]
     failed: dict[str, str]
     waiting: list[str]
+    alerts: dict[str, str]
 
 
 class Exchange:
@@ -60,6 +61,7 @@ class Exchange:
         self._client = client
         self._units = {unit.name: unit for unit in units}
         self._step = step
+        self._alerts: dict[str, str] = {}
         self._wanted = ("", "")  # kind and detail of what this run is for
         client.subscribe("limpet/+/kit/ack")
 
@@ -141,8 +143,12 @@ class Exchange:
         if unit is None:
             return
         ack = protocol.read_ack(self._key(unit), bytes.fromhex(unit.vault), payload)
+        if ack is None:
+            return
+        if ack.generation < unit.generation:  # as it was before anything of this run was heard
+            self._alerts[unit.name] = self._ledger.saw(unit, ack.generation).alert
         for change in self._ledger.changes(unit.vault):
-            if ack is None or change.state != SENT or change.sequence != ack.sequence:
+            if change.state != SENT or change.sequence != ack.sequence:
                 continue
             if ack.state in (protocol.APPLIED, protocol.WIPED):
                 self._ledger.move(change, APPLIED, generation=ack.generation)
@@ -158,7 +164,7 @@ class Exchange:
 
     def _settle(self) -> Outcome:
         """Old accounts out of the broker, boxes cleared, a wiped unit out of the ledger."""
-        outcome = Outcome([], {}, [])
+        outcome = Outcome([], {}, [], self._alerts)
         ended = []
         for change in self._open():
             unit = self._unit(change)

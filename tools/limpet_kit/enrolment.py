@@ -41,7 +41,7 @@ _MODULE = "limpet.enroll"
 _STATE_S = 2.0  # for the last will of a unit whose account was just taken out
 
 # Names of the steps, in order, as `Step` is called with.
-HELLO, RESUMED, DRAWN, SENT = "hello", "resumed", "drawn", "sent"
+HELLO, ALERT, RESUMED, DRAWN, SENT = "hello", "alert", "resumed", "drawn", "sent"
 COMMITTED, RESET, PROOF, REGISTRATION = "committed", "reset", "proved", "registered"
 STARTED, ONLINE, REPLACED = "started", "online", "replaced"
 
@@ -65,12 +65,17 @@ class Declined(KitError):
     """The board answered with an error: it has not stored what it was given."""
 
 
+class NoLibrary(KitError):
+    """The board runs MicroPython without Limpet's library."""
+
+
 @dataclass(frozen=True)
 class Slot:
-    """A record that the board can open: its vault id in hex and its generation."""
+    """A record that the board can open: its vault id in hex, its generation, its key source."""
 
     vault: str
     generation: int
+    source: int
 
 
 @dataclass(frozen=True)
@@ -104,13 +109,13 @@ class Plan:
 
 
 def look(board: Board) -> Hello:
-    """E1: ask the board what it is and what it holds. Raises `KitError` without the library."""
+    """E1: ask the board what it is and what it holds. Raises `NoLibrary`, or `KitError`."""
     try:
         answer = board.call(_MODULE, "hello")
     except Raised as e:
         if e.kind != "ImportError":
             raise
-        raise KitError(
+        raise NoLibrary(
             f"The board at {board.port} does not have Limpet's library. Install it, and enrol "
             f"the board, with: limpet up {board.port}"
         ) from None
@@ -129,7 +134,7 @@ def look(board: Board) -> Hello:
         sources=tuple(n for n in _list(answer, "sources") if type(n) is int),
         slots=tuple(
             sorted(
-                (Slot(_hex(s, "vault", 16, 16), _number(s, "generation")) for s in slots[:2]),
+                (_slot(s) for s in slots[:2]),
                 key=lambda slot: slot.generation,
             )
         ),
@@ -138,11 +143,14 @@ def look(board: Board) -> Hello:
 
 
 def held(ledger: Ledger, hello: Hello) -> Unit | None:
-    """The ledger's unit whose newest record this board holds, None when there is none."""
+    """The ledger's unit whose newest record this board holds, None when there is none.
+
+    The ledger remembers it when that record is older than one it knows: see `Unit.alert`.
+    """
     for slot in reversed(hello.slots):
         unit = ledger.unit(slot.vault)
         if unit and unit.state != GONE:
-            return unit
+            return ledger.saw(unit, slot.generation)
     return None
 
 
@@ -160,6 +168,8 @@ def enroll(board: Board, ledger: Ledger, settings: Settings, plan: Plan, step: S
             ledger.drop(cut)
     fields = None
     unit = held(ledger, hello)
+    if unit and unit.alert:
+        step(ALERT, unit.alert)
     if unit and _goes_on(unit, settings, plan):
         step(RESUMED, f"going on with {unit.name}, which was cut")
     else:
@@ -494,6 +504,11 @@ def _check(board: Board, answer: dict[str, Any]) -> None:
     if code is not None:
         words, exit_code = _CODES.get(str(code), ("refuses; bring its library up to date", FAILED))
         raise Declined(f"The board at {board.port} {words}.", exit_code)
+
+
+def _slot(answer: Any) -> Slot:
+    vault = _hex(answer, "vault", 16, 16)
+    return Slot(vault, _number(answer, "generation"), _number(answer, "source"))
 
 
 def _text(answer: dict[str, Any], key: str) -> str:

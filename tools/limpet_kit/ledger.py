@@ -75,6 +75,11 @@ _MIGRATIONS = (
         PRIMARY KEY (vault, sequence)
     );
     """,
+    """
+    -- a generation below `generation` that it showed later, and when; 0: never
+    ALTER TABLE unit ADD COLUMN older INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE unit ADD COLUMN older_at INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 
 
@@ -97,6 +102,21 @@ class Unit:
     replaces: str | None
     created: int
     changed: int
+    older: int = 0
+    older_at: int = 0
+
+    @property
+    def alert(self) -> str:
+        """What is wrong with this unit, in words; empty when nothing is."""
+        if not self.older:
+            return ""
+        return (
+            f"{self.name} showed generation {self.older} of its credential, after generation "
+            f"{self.generation} was known: an older image of its flash was put back, or its "
+            "broker went back to an older state. Who can put an image back may have read it: "
+            f"limpet revoke {self.name}, then enrol it anew by cable. If the cause is known: "
+            f"limpet ledger clear {self.name}"
+        )
 
 
 # States of a change over the link (PROTOCOLS.md 6).
@@ -279,6 +299,24 @@ class Ledger:
                 (int(time.time()), unit.vault),
             )
 
+    def saw(self, unit: Unit, generation: int) -> Unit:
+        """A unit has shown this generation; one that is lower than it was when `unit` was read is
+        remembered, and makes an alert. The unit as it is now."""
+        if 0 < generation < unit.generation:
+            with self._transaction():
+                self._db.execute(
+                    "UPDATE unit SET older = ?, older_at = ? WHERE vault = ?",
+                    (generation, int(time.time()), unit.vault),
+                )
+        return self.unit(unit.vault) or unit
+
+    def clear(self, unit: Unit) -> None:
+        """Forget a unit's alert."""
+        with self._transaction():
+            self._db.execute(
+                "UPDATE unit SET older = 0, older_at = 0 WHERE vault = ?", (unit.vault,)
+            )
+
     def revoke(self, unit: Unit) -> None:
         """Lock a unit out: its accounts leave the export, its open change is void. It wins over
         whatever else is under way."""
@@ -348,7 +386,8 @@ class Ledger:
                 if self._brings_account(change):
                     self._end_accounts(change, "<")
                 self._db.execute(
-                    "UPDATE unit SET generation = ? WHERE vault = ?", (generation, change.vault)
+                    "UPDATE unit SET generation = max(generation, ?) WHERE vault = ?",
+                    (generation, change.vault),
                 )
         return replace(change, state=state, cause=cause)
 

@@ -13,10 +13,10 @@ from typing import Any
 from .. import kitkey, protocol
 from ..broker.files import write_private
 from ..console import Console
-from ..errors import FAILED, OK, REFUSED, USAGE, KitError
+from ..errors import OK, REFUSED, USAGE, KitError
 from ..ledger import NEW, Ledger, Unit
 
-HELP = "list the enrolled units, and give up enrolments that were cut"
+HELP = "list the enrolled units, give up what was cut, clear alerts"
 EPILOG = "example:  limpet ledger list && limpet ledger show lamp-1"
 
 
@@ -42,6 +42,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     exported.add_argument("file", metavar="FILE", type=Path, help="a CSV file to be made")
     backup = action("backup", "a copy of the ledger", "limpet ledger backup ledger-copy.db")
     backup.add_argument("file", metavar="FILE", type=Path, help="a file to be made")
+    action(
+        "clear", "take a unit's alert away, once its cause is known", "limpet ledger clear lamp-1"
+    ).add_argument("name")
     dropped = action(
         "drop",
         "give up an enrolment that was cut before it had an account at the broker",
@@ -62,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
             return _export(console, ledger, args.file)
         if args.action == "backup":
             return _backup(console, ledger, args.file)
+        if args.action == "clear":
+            return _clear(console, ledger, _named(ledger, args.name))
         return _drop(console, ledger, args.name)
 
 
@@ -78,6 +83,8 @@ def record(ledger: Ledger, unit: Unit) -> dict[str, Any]:
     found["account"] = ledger.account(unit.vault)
     for key in ("created", "changed"):
         found[key] = when(found[key])
+    if unit.older:
+        found.update(alert=unit.alert, older_at=when(unit.older_at))
     return found
 
 
@@ -130,6 +137,13 @@ def _backup(console: Console, ledger: Ledger, file: Path) -> int:
     return OK
 
 
+def _clear(console: Console, ledger: Ledger, unit: Unit) -> int:
+    ledger.clear(unit)
+    console.line(f"The alert of {unit.name} is cleared." if unit.alert else "There was no alert.")
+    console.result({"ok": True, "name": unit.name, "cleared": bool(unit.alert)})
+    return OK
+
+
 def _cell(value: object) -> str:
     text = "" if value is None else str(value)
     return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
@@ -161,5 +175,5 @@ def _drop(console: Console, ledger: Ledger, name: str | None) -> int:
 def _named(ledger: Ledger, name: str) -> Unit:
     unit = ledger.named(name)
     if unit is None:
-        raise KitError(f"There is no unit {name}. `limpet ledger list` shows all.", FAILED)
+        raise KitError(f"There is no unit {name}. `limpet ledger list` shows all.", USAGE)
     return unit

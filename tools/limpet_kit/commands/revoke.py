@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import secrets
 import time
+from contextlib import ExitStack, suppress
 
 from .. import registry
-from ..broker import settings
+from ..broker import server, settings
 from ..broker.client import KitClient
 from ..console import Console
 from ..errors import NO_BROKER, OK, USAGE, KitError
@@ -19,6 +21,8 @@ EPILOG = """examples:
 
 There is no list for devices or brokers to fetch: a line leaves the broker's file. Revoke whatever
 is lost or stolen; for a board that is at hand, limpet wipe also clears its flash."""
+
+_STATE_S = 2.0  # for what the broker has retained to arrive
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,14 +45,31 @@ def run(args: argparse.Namespace) -> int:
                 ledger.revoke(unit)
         taken = [_tell(ledger, broker, units, args.undo) for broker in {u.broker for u in units}]
     took = time.monotonic() - began
+    live = {name for done in taken if done for name in done}
     for unit in units:
-        console.line(f"{unit.name} {'may log in again' if args.undo else 'is revoked'}")
-    if all(taken):
-        console.line(f"the broker took it after {took:.2f} s; a live session ends at once")
+        if args.undo:
+            console.line(f"{unit.name} may log in again")
+        else:
+            session = "; its live session is closed" if unit.name in live else ""
+            console.line(f"{unit.name} is revoked{session}")
+    if args.undo:
+        console.line(
+            "A device that was refused meanwhile waits before its next try: an hour after the "
+            "first refusal, later up to a day, over resets too. Have it try now, by cable: "
+            "limpet up PORT"
+        )
+    running = None not in taken
+    if running:
+        console.line(f"the broker took it after {took:.2f} s")
     console.result(
-        {"ok": all(taken), "devices": [unit.name for unit in units], "seconds": round(took, 3)}
+        {
+            "ok": running,
+            "devices": [unit.name for unit in units],
+            "live": sorted(live),
+            "seconds": round(took, 3),
+        }
     )
-    if not all(taken):
+    if not running:
         raise KitError("The broker does not run; it will know when it is started.", NO_BROKER)
     return OK
 
@@ -63,15 +84,40 @@ def _named(ledger: Ledger, name: str, undo: bool) -> Unit:
     return unit
 
 
-def _tell(ledger: Ledger, broker: str, units: list[Unit], undo: bool) -> bool:
-    """Sync one broker and clear what it retains of the units; whether it runs."""
+def _tell(ledger: Ledger, broker: str, units: list[Unit], undo: bool) -> set[str] | None:
+    """Sync one broker and clear what it retains of the units.
+
+    The units that were online there until now; None when it does not run.
+    """
     chosen = settings.load(ledger.broker_folder(broker))
-    if not registry.sync(ledger, chosen):
-        return False
-    if not undo:
-        with KitClient(chosen) as client:
-            for unit in units:
-                if unit.broker == broker:
-                    for branch in ("state", "kit/set", "kit/ack"):
-                        client.publish(f"limpet/{unit.name}/{branch}", b"", retain=True)
-    return True
+    names = {unit.name for unit in units if unit.broker == broker}
+    if undo or not server.open_broker(chosen).running():
+        return set() if registry.sync(ledger, chosen) else None
+    with ExitStack() as stack:
+        client, live = None, set()
+        with suppress(KitError):  # whatever it is, revoking comes first
+            client = stack.enter_context(KitClient(chosen))
+            live = names & _online(client)
+        if not registry.sync(ledger, chosen):
+            return None
+        for name in names:
+            for branch in ("state", "kit/set", "kit/ack"):
+                if client:
+                    client.publish(f"limpet/{name}/{branch}", b"", retain=True)
+    return live
+
+
+def _online(client: KitClient) -> set[str]:
+    """Names of the devices whose state says that they are online."""
+    found: set[str] = set()
+    marker = secrets.token_bytes(8)  # comes back behind what was retained
+
+    def collect(topic: str, payload: bytes) -> bool:
+        if b'"online"' in payload:
+            found.add(topic.split("/")[1])
+        return payload == marker
+
+    client.subscribe("limpet/+/state")
+    client.publish("limpet/kit/state", marker)
+    client.wait(collect, _STATE_S)
+    return found

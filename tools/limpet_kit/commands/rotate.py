@@ -119,7 +119,7 @@ def exchange(
 
     if not units:
         console.line("There is nothing to do.")
-        console.result({"ok": True, "applied": [], "failed": {}, "waiting": []})
+        console.result({"ok": True, "applied": [], "failed": {}, "waiting": [], "alerts": {}})
         return OK
     with KitClient(chosen) as client:
         run = changes.Exchange(ledger, chosen, client, units, step)
@@ -136,8 +136,11 @@ def exchange(
             "applied": done.applied,
             "failed": done.failed,
             "waiting": done.waiting,
+            "alerts": done.alerts,
         }
     )
+    for words in done.alerts.values():
+        console.warn(words)
     if done.failed:
         return FAILED
     if done.waiting:

@@ -11,16 +11,20 @@ from typing import Any
 from serial.tools import list_ports
 
 from .. import boards as definitions
-from .. import paths, sim
+from .. import paths, protocol, sim
+from ..board import Board
 from ..broker import server, settings
 from ..console import Console, printable
+from ..enrolment import Hello, held, look
 from ..errors import OK, KitError
 from ..ledger import ACTIVE, NEW, PROVED, REGISTERED, Ledger, Unit
 from ..ports import SIM, holder, why_not
 from .ledger import describe
 
 HELP = "what is plugged in, which units there are, how the broker is, what comes next"
-EPILOG = "example:  limpet status"
+EPILOG = """examples:
+  limpet status
+  limpet status /dev/ttyACM0     what that board holds, how well; its program starts anew"""
 
 _NEXT = {
     NEW: "cut before it had an account: plug it in and run limpet enroll, or limpet ledger drop",
@@ -31,6 +35,7 @@ _NEXT = {
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
+    parser.add_argument("port", metavar="PORT", nargs="?", help="a board to be asked itself")
     parser.add_argument(
         "--broker", metavar="DIR", type=Path, help="the broker's folder (default: the kit's own)"
     )
@@ -40,6 +45,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Say it; returns the exit code."""
     console = Console(args.json)
+    if args.port:
+        return _one(console, args.port)
     found = boards()
     broker = _broker(args.broker or paths.home() / "broker")
     with Ledger() as ledger:
@@ -58,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
         console.line(f"  {describe(unit)}")
         if unit.state in _NEXT:
             console.line(f"    {_NEXT[unit.state]}")
+        if unit.alert:
+            console.line(f"    ALERT: {unit.alert}")
     if not units:
         console.line("  none yet")
     console.line("Next")
@@ -67,6 +76,45 @@ def run(args: argparse.Namespace) -> int:
         {"boards": found, "broker": broker, "units": [asdict(u) for u in units], "next": steps}
     )
     return OK
+
+
+def _one(console: Console, port: str) -> int:
+    """What one board holds, as it says itself, against what the ledger knows of it."""
+    with Ledger() as ledger, Board(port) as board:
+        hello = look(board)
+        unit = held(ledger, hello)
+        board.soft_reset(run_main=True)
+    slot = hello.slots[-1] if hello.slots else None
+    source, claim = protocol.SOURCES.get(slot.source, ("unknown", "none")) if slot else ("", "")
+    console.line(f"{port:<12} {_what_it_is(hello)}")
+    if not slot:
+        console.line(f"credential   none; give it one with: limpet up {port}")
+    else:
+        console.line(
+            f"credential   generation {slot.generation}"
+            + (f", {unit.name}, {unit.state}" if unit else ", of no unit in this ledger")
+        )
+        console.line(f"key source   {source}: {claim}")
+    if unit and unit.alert:
+        console.warn(unit.alert)
+    console.result(
+        {
+            "port": port,
+            "board": asdict(hello),
+            "unit": unit.name if unit else None,
+            "generation": slot.generation if slot else None,
+            "known_generation": unit.generation if unit else None,
+            "source": source or None,
+            "claim": claim or None,
+            "alert": unit.alert if unit and unit.alert else None,
+        }
+    )
+    return OK
+
+
+def _what_it_is(hello: Hello) -> str:
+    machine = hello.machine or "a board"
+    return f"{machine}, MicroPython {hello.micropython}, Limpet {hello.library}"
 
 
 def boards() -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from ..board import Board
 from ..broker import settings
 from ..broker.client import KitClient
 from ..console import Console
-from ..enrolment import held, look
+from ..enrolment import NoLibrary, held, look
 from ..errors import OK, USAGE, KitError
 from ..ledger import Ledger, Unit
 from . import rotate
@@ -21,6 +21,8 @@ EPILOG = """examples:
   limpet wipe --port /dev/ttyACM0          by cable, whatever is on the board
 
 Nothing under cmd/ can wipe a device; only the kit that enrolled it, or a cable."""
+
+_VAULT = "/.limpet"  # the library's folder for credentials
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +53,17 @@ def _by_cable(args: argparse.Namespace) -> int:
     """The account goes first: whatever is cut, no account outlives its unit."""
     console = Console(args.json)
     with Ledger() as ledger, Board(args.port) as board:
-        unit = held(ledger, look(board))
+        try:
+            hello = look(board)
+        except NoLibrary:
+            if board.names(_VAULT):
+                raise
+            console.line(f"The board at {args.port} holds no credential: nothing to wipe.")
+            console.result({"ok": True, "name": None, "port": args.port})
+            return OK
+        unit = held(ledger, hello)
+        if unit and unit.alert:
+            console.warn(unit.alert)
         _confirm(args, [unit.name if unit else "the board"])
         if unit:
             ledger.retire(unit)
@@ -62,7 +74,10 @@ def _by_cable(args: argparse.Namespace) -> int:
                         client.publish(f"limpet/{unit.name}/{branch}", b"", retain=True)
             console.line(f"the account of {unit.name} has ended")
         board.call("limpet.enroll", "wipe", timeout_s=60)
-        console.line(f"the board at {args.port} holds no credential any more")
+        if hello.slots:
+            console.line(f"the board at {args.port} holds no credential any more")
+        else:
+            console.line(f"the board at {args.port} held no credential that could be read")
     console.result({"ok": True, "name": unit.name if unit else None, "port": args.port})
     return OK
 
