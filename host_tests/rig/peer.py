@@ -2,12 +2,15 @@
 
 import contextlib
 import queue
+import secrets
 import socket
 import threading
+import time
 
 import paho.mqtt.client as paho
 from limpet_kit.broker import accounts, client
 from limpet_kit.broker.accounts import Account
+from limpet_kit.ledger import ACTIVE, Unit
 from paho.mqtt.enums import CallbackAPIVersion
 
 WAIT_S = 5
@@ -89,3 +92,28 @@ def break_link(mqtt):
     raw = mqtt.socket()
     mqtt.on_disconnect = None
     raw.shutdown(socket.SHUT_RDWR)
+
+
+def enrol(ledger, device, state=ACTIVE):
+    """Put a device into the ledger as if it had been enrolled; its row."""
+    settings, now = device.settings, int(time.time())
+    ledger.know_broker(settings.kit, settings.folder, settings.server)
+    unit = Unit(
+        secrets.token_hex(16),
+        device.name,
+        state,
+        settings.kit,
+        "00" * 8,
+        settings.profile,
+        1,
+        1,
+        secrets.token_hex(8),
+        "a board",
+        "1.29.0",
+        "0.1.0",
+        None,
+        now,
+        now,
+    )
+    ledger.add(unit, device.account.name, device.account.verifier)
+    return unit

@@ -221,6 +221,61 @@ def test_a_client_id_does_not_reach_another_session(broker, pair):
         publish(mqtt, "limpet/lamp-1/up/t", b"still here")
 
 
+def test_what_waits_for_a_sleeping_device_is_not_for_another(broker, pair):
+    """Somebody with an account of his own and the client id of a device that sleeps."""
+    one, two = pair
+    filters = ("limpet/lamp-1/cmd/+", "limpet/lamp-1/from/+/+")
+    with one.online(clean=False) as mqtt:
+        for topic_filter in filters:
+            one.subscribe(mqtt, topic_filter)
+    with client.KitClient(broker.settings) as kit:
+        kit.publish("limpet/lamp-1/cmd/led", b"for one alone")
+    for clean in (False, True):
+        with two.online(client_id=one.account.name, clean=clean) as mqtt:
+            for topic_filter in filters:
+                two.subscribe(mqtt, topic_filter)
+            assert two.next(QUIET_S) is None
+    if broker.settings.kind == "mosquitto":  # the embedded broker keeps nothing for sleepers
+        with one.online(clean=False):
+            assert one.next() == ("limpet/lamp-1/cmd/led", b"for one alone", False)
+
+
+def test_devices_talk_to_each_other_and_the_sender_is_certain(broker, pair):
+    """A message says in its topic whom it is from, and an answer goes back by that name."""
+    one, two = pair
+    three = Device(broker, "lamp-3")
+    server.sync(broker.settings, [d.account for d in (one, two, three)])
+    with one.online() as mqtt, two.online() as other, three.online() as third:
+        one.subscribe(mqtt, "limpet/lamp-1/from/+/+")
+        two.subscribe(other, "limpet/lamp-2/from/+/+")
+        for topic_filter in ("limpet/+/from/+/+", "limpet/lamp-2/#", "#"):
+            three.subscribe(third, topic_filter)
+        publish(mqtt, "limpet/lamp-2/from/lamp-1/ask", b"how warm?")
+        topic, payload, _ = two.next()
+        assert (topic, payload) == ("limpet/lamp-2/from/lamp-1/ask", b"how warm?")
+        publish(other, f"limpet/{topic.split('/')[3]}/from/lamp-2/answer", b"21.5")
+        assert one.next()[:2] == ("limpet/lamp-1/from/lamp-2/answer", b"21.5")
+        for forged in ("limpet/lamp-1/from/lamp-2/answer", "limpet/lamp-1/from/kit/answer"):
+            publish(third, forged, b"99")
+            publish(third, forged, b"99", retain=True)
+        assert one.next(QUIET_S) is None
+        assert three.next(QUIET_S) is None
+
+
+@pytest.mark.parametrize(
+    "topic", ["limpet/time", "limpet/lamp-1/from/lamp-3/x", "limpet/lamp-1/kit/set", "$SYS/x"]
+)
+def test_a_will_is_bound_by_the_acl_too(broker, pair, topic):
+    _, two = pair
+    with client.KitClient(broker.settings) as kit:
+        kit.subscribe("limpet/#")
+        with two.online(will=(topic, b"forged", 1, True)) as mqtt:
+            break_link(mqtt)
+        kit.publish("limpet/lamp-9/up/t", b"later")
+        assert kit.wait(lambda t, p: True, WAIT_S) == ("limpet/lamp-9/up/t", b"later")
+        assert arrives(kit, topic, QUIET_S) is None
+
+
 def test_a_silent_client_is_noticed(broker, pair):
     one, _ = pair
     state = "limpet/lamp-1/state"

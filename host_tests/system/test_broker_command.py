@@ -117,6 +117,7 @@ def test_init_run_check_stop(kind, home, foreground):
         "profile": profile,
         "running": True,
         "login": True,
+        "unsynced": 0,
     }
     code, out, err = limpet("run", **chosen)
     assert code == NO_BROKER and "runs already" in err

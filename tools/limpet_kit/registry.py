@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from .broker import server
+from .broker import accounts, server
 from .broker.settings import Settings
 from .ledger import Ledger
 
 
-def sync(ledger: Ledger, settings: Settings) -> bool:
+def sync(ledger: Ledger, settings: Settings, force: bool = False, at_once: bool = False) -> bool:
     """Make the ledger's accounts of this broker the broker's accounts.
 
     True when a running broker was seen to have taken them, False when none runs and the files
-    wait for its start. Raises `KitError` as `broker.server.sync` does.
+    wait for its start. Raises `KitError` as `broker.server.sync` does, and takes its options.
     """
     ledger.know_broker(settings.kit, settings.folder, settings.server)
     ended = ledger.ended(settings.kit)
-    taken = server.sync(settings, ledger.accounts(settings.kit), gone=ended)
+    wanted = ledger.accounts(settings.kit)
+    taken = server.sync(settings, wanted, force, gone=ended, at_once=at_once)
     ledger.forget(ended)
     return taken
+
+
+def unsynced(ledger: Ledger, settings: Settings) -> tuple[set[str], set[str]]:
+    """Accounts that the broker's files lack or have otherwise, and those that it should not know.
+
+    Empty and empty when ledger and broker are in step.
+    """
+    wanted = {account.name: account for account in ledger.accounts(settings.kit)}
+    there = {n: a for n, a in accounts.read(settings.folder).items() if accounts.is_devices(n)}
+    missing = {name for name, account in wanted.items() if there.get(name) != account}
+    return missing, set(there) - set(wanted)

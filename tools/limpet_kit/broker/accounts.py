@@ -129,12 +129,13 @@ def write(
     names = {account.name for account in listed}
     if len(names) != len(listed):
         raise KitError("An account occurs twice in the export; nothing was written.", FAILED)
-    before = {name for name in read_passwords(folder) if _is_devices(name)} - set(gone)
+    before = {name for name in read_passwords(folder) if is_devices(name)} - set(gone)
     lost, allowed = len(before - names), max(2, len(before) // 10)
     if lost > allowed and not force:
         raise KitError(
             f"This export would drop {lost} of {len(before)} accounts from {folder}, more than "
-            f"the {allowed} that may go at once. Is it the right ledger? Nothing was written.",
+            f"the {allowed} that may go at once. Is it the right ledger? Nothing was written. "
+            "If it is right: limpet broker sync --force",
             REFUSED,
         )
     acl = "".join(
@@ -205,7 +206,8 @@ def read(folder: Path) -> dict[str, Account]:
     return {name: Account(name, kept[name], acl.get(name, ())) for name in kept}
 
 
-def _is_devices(name: str) -> bool:
+def is_devices(name: str) -> bool:
+    """Whether this is the account of a device, and not the kit's own or a probe."""
     return not name.startswith((KIT_PREFIX, PROBE_PREFIX))
 
 

@@ -7,6 +7,7 @@ number left behind by a broker that was killed is never taken for a living one.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -14,24 +15,46 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
 
 from ..console import printable
 from ..errors import NO_BROKER, KitError
 from ..secret import Secret
 from . import accounts, client, connect, embedded, mosquitto
 from .accounts import Account
-from .files import locked, try_lock
+from .files import locked, try_lock, write_private
 from .settings import Settings, kit_logins
 
 LOG = "broker.log"
 PID = "broker.pid"
 SYNC = ".sync.lock"
+TAKEN = ".taken"  # which export the running broker was last seen to have read, and when
 TAKEN_S = 10.0  # for a running broker to take an export
+APART_S = 1.0  # between two reloads: one of 100,000 accounts keeps everybody waiting for 0.6 s
 STOP_S = 5.0
 
-_PREPARE: dict[str, Callable[[Settings], list[str]]] = {
-    "mosquitto": mosquitto.prepare,
-    "embedded": embedded.prepare,
+
+@dataclass(frozen=True)
+class Kind:
+    """What the kit asks of the program behind a broker; README.md in this folder says it in full.
+
+    `prepare(settings)` writes what the program reads at its start, and returns the command line
+    that runs it in the foreground. `reload(pid)` has it read its accounts again: whoever was
+    removed or changed is out, everybody else stays connected.
+    """
+
+    prepare: Callable[[Settings], list[str]]
+    reload: Callable[[int], None]
+
+
+def _hang_up(pid: int) -> None:
+    os.kill(pid, signal.SIGHUP)
+
+
+_KINDS = {
+    "mosquitto": Kind(mosquitto.prepare, _hang_up),
+    "embedded": Kind(embedded.prepare, _hang_up),
 }
 
 
@@ -57,7 +80,7 @@ class Broker:
         with locked(self.settings.folder / SYNC):  # before it is up, SIGHUP would end it
             lock = self._claim()
             try:
-                command = _PREPARE[self.settings.kind](self.settings)
+                command = _KINDS[self.settings.kind].prepare(self.settings)
                 check_port(self.settings)
                 self._child = self._spawn(command, lock, log)
                 os.write(lock, b"%d\n" % self._child.pid)
@@ -109,7 +132,12 @@ class Broker:
 
     def reload(self) -> bool:
         """Have a running broker read its accounts again; False when none runs."""
-        return self.signal(signal.SIGHUP)
+        pid = self.pid()
+        with contextlib.suppress(ProcessLookupError):
+            if pid is not None:
+                _KINDS[self.settings.kind].reload(pid)
+                return True
+        return False
 
     def stop(self) -> None:
         """End it in good order; after five seconds by force. Nothing to do when it is not up."""
@@ -189,21 +217,53 @@ def sync(
     devices: Iterable[Account],
     force: bool = False,
     gone: Iterable[str] = (),
+    at_once: bool = False,
 ) -> bool:
     """Make these the accounts of the broker, besides the kit's own; one export at a time.
 
-    `gone` are names of accounts that are known to end with this export.
+    `gone` are names of accounts that are known to end with this export. Reloads are a second
+    apart, so that many who export share one; `at_once` does not wait (somebody is locked out).
 
     True when a running broker was seen to have taken them: an account drawn for this export can
     log in. False when no broker runs; the files are in place for its start. Raises `KitError`
     when the export is refused (`accounts.write`) or a running broker does not take it.
     """
-    with locked(settings.folder / SYNC):
-        before = accounts.read_passwords(settings.folder)
+    folder = settings.folder
+    with locked(folder / SYNC):
+        if not at_once:
+            time.sleep(_until_next(folder))
+        before = accounts.read(folder)
         kit = kit_logins(settings, settings.kit_password(), before)
+        listed = [*kit, *devices]
+        there = {n: a for n, a in before.items() if not n.startswith(accounts.PROBE_PREFIX)}
+        if there == {account.name: account for account in listed} and _has_taken(settings):
+            return True  # somebody's export a moment ago had ours in it
         probe, password = accounts.draw_probe()
-        accounts.write(settings.folder, [*kit, *devices, probe], force, gone)
+        accounts.write(folder, [*listed, probe], force, gone)
         return _taken(settings, probe.name, password)
+
+
+def _until_next(folder: Path) -> float:
+    """Seconds until the broker may be asked to read its accounts again."""
+    try:
+        since = time.time() - (folder / TAKEN).stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+    return APART_S - since if 0 <= since < APART_S else 0.0  # the clock may have been set
+
+
+def _has_taken(settings: Settings) -> bool:
+    """Whether the broker that runs now was seen to have read the files as they are."""
+    try:
+        return (settings.folder / TAKEN).read_text("ascii") == _export(settings)
+    except FileNotFoundError:
+        return False
+
+
+def _export(settings: Settings) -> str:
+    """What tells an export, and the broker that reads it, from every other."""
+    written = (settings.folder / accounts.ACL).stat()  # the second of the two files
+    return f"{Broker(settings).pid()} {written.st_ino} {written.st_mtime_ns}\n"
 
 
 def _taken(settings: Settings, account: str, password: Secret) -> bool:
@@ -217,6 +277,7 @@ def _taken(settings: Settings, account: str, password: Secret) -> bool:
         while time.monotonic() < again:
             try:
                 if client.login(settings, account, password) == connect.ACCEPTED:
+                    write_private(settings.folder / TAKEN, _export(settings).encode())
                     return True
                 words = "it refuses an account of this export."
             except KitError as e:

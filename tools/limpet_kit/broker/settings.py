@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,12 +159,14 @@ def create(
     return settings
 
 
-def kit_logins(settings: Settings, password: Secret, before: dict[str, str]) -> list[Account]:
+def kit_logins(
+    settings: Settings, password: Secret, before: Mapping[str, Account]
+) -> list[Account]:
     """The kit's accounts. Verifiers of the export `before` stay while they fit: a changed line
     would end the kit's own sessions."""
     logins = []
     for name in settings.kit_accounts:
-        kept = before.get(name)
+        kept = before[name].verifier if name in before else None
         if kept is None or not accounts.fits(password.reveal(), kept):
             kept = accounts.verifier(password)
         logins.append(Account(name, kept, accounts.kit_acl()))

@@ -6,14 +6,16 @@ import argparse
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 
-from .. import ca, paths
+from .. import ca, paths, registry
 from ..broker import client, mosquitto, server, settings, timekeeper
 from ..broker.connect import ACCEPTED
 from ..console import Console
 from ..errors import NO_BROKER, OK, USAGE, KitError
+from ..ledger import Ledger
 
 HELP = "make and run the broker that boards log in to"
 EPILOG = "example:  limpet broker init --host broker.local 192.168.1.20 && limpet broker run"
@@ -56,6 +58,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     action("run", "run the broker until Ctrl-C", "limpet broker run ~/broker")
     check = action("check", "is it running and well?", "limpet broker check ~/broker --json")
     check.add_argument("--json", action="store_true", help="print one JSON object")
+    sync = action(
+        "sync",
+        "make the ledger's accounts the broker's, and see that it took them",
+        "limpet broker sync ~/broker",
+    )
+    sync.add_argument(
+        "--force", action="store_true", help="also if that drops more than 10 %% of the accounts"
+    )
+    sync.add_argument("--json", action="store_true", help="print one JSON object last")
     action("stop", "end a broker that runs in the background", "limpet broker stop ~/broker")
 
 
@@ -69,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
         return foreground(chosen)
     if args.action == "check":
         return check(chosen, Console(args.json))
+    if args.action == "sync":
+        return sync(chosen, Console(args.json), args.force)
     broker = server.open_broker(chosen)
     Console().line("stopped" if broker.running() else "it was not running")
     broker.stop()
@@ -145,6 +158,36 @@ def foreground(chosen: settings.Settings) -> int:
     return OK
 
 
+def sync(chosen: settings.Settings, console: Console, force: bool) -> int:
+    """Export the ledger's accounts; OK also when the broker does not run."""
+    began = time.monotonic()
+    with Ledger() as ledger:
+        missing, surplus = registry.unsynced(ledger, chosen)
+        taken = registry.sync(ledger, chosen, force)
+        count = sum(1 for _ in ledger.accounts(chosen.kit))
+    took = time.monotonic() - began
+    console.line(
+        f"{count} accounts of devices: {len(missing)} new or changed, {len(surplus)} gone"
+    )
+    if taken:
+        console.line(f"the broker took them after {took:.2f} s")
+    else:
+        console.warn(
+            f"the broker does not run; they count from: limpet broker run {chosen.folder}"
+        )
+    console.result(
+        {
+            "ok": True,
+            "accounts": count,
+            "changed": len(missing),
+            "gone": len(surplus),
+            "taken": taken,
+            "seconds": round(took, 3),
+        }
+    )
+    return OK
+
+
 def check(chosen: settings.Settings, console: Console) -> int:
     """Say how the broker is."""
     running, why = server.open_broker(chosen).running(), ""
@@ -156,6 +199,8 @@ def check(chosen: settings.Settings, console: Console) -> int:
             why = "" if accepted else "it refuses the kit's account"
     except KitError as e:
         why = str(e)
+    with Ledger() as ledger:
+        missing, surplus = registry.unsynced(ledger, chosen)
     left = ca.days_left(chosen.folder)
     fine = running and accepted and left > 0
     console.line(f"{chosen.server}: {'running' if running else 'not running'}, {chosen.kind}")
@@ -163,6 +208,11 @@ def check(chosen: settings.Settings, console: Console) -> int:
     console.line(f"certificate: {left:.0f} days left")
     if not running:
         console.warn(f"Start it with: limpet broker run {chosen.folder}")
+    if missing or surplus:
+        console.warn(
+            f"The broker lacks {len(missing)} accounts of the ledger and has {len(surplus)} too "
+            f"many. Bring it into step with: limpet broker sync {chosen.folder}"
+        )
     if left < SOON_DAYS:
         console.warn(f"The server certificate in {chosen.folder} ends soon or has ended.")
     console.result(
@@ -175,6 +225,7 @@ def check(chosen: settings.Settings, console: Console) -> int:
             "running": running,
             "login": accepted,
             "days_left": round(left, 1),
+            "unsynced": len(missing) + len(surplus),
         }
     )
     return OK if fine else NO_BROKER

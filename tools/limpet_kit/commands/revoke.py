@@ -98,7 +98,7 @@ def _tell(ledger: Ledger, broker: str, units: list[Unit], undo: bool) -> set[str
         with suppress(KitError):  # whatever it is, revoking comes first
             client = stack.enter_context(KitClient(chosen))
             live = names & _online(client)
-        if not registry.sync(ledger, chosen):
+        if not registry.sync(ledger, chosen, at_once=True):
             return None
         for name in names:
             for branch in ("state", "kit/set", "kit/ack"):
