@@ -15,7 +15,7 @@ FIRST = "status"
 COMMANDS = (
     *("up", "flash", "enroll", "rotate", "revoke", "wipe"),
     *("status", "ledger", "doctor"),
-    *("broker", "anchor"),
+    *("broker", "web", "anchor"),
     *("audit", "attack", "sim", "demo"),
 )
 

@@ -1,4 +1,5 @@
-"""The ledger: which unit holds which account, and how far its enrolment has come.
+"""The ledger: which unit holds which account, and how far its enrolment has come. The people who
+may use the web page are in it as well (web/people.py): they share one name space with the units.
 
 SQLite in the kit's folder. No secret is in it: verifiers, names, ids. A row's states and how it
 leaves them: PROTOCOLS.md 5. Two kits may work on one ledger; each change is one transaction that
@@ -14,9 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TypeVar
 
 from . import paths
-from .broker.accounts import Account, device_acl
+from .broker.accounts import Account, device_acl, person_acl
 from .errors import ENROLLED, FAILED, KitError
 
 NEW, PROVED, REGISTERED, ACTIVE, GONE = "NEW", "PROVED", "REGISTERED", "ACTIVE", "GONE"
@@ -80,6 +82,26 @@ _MIGRATIONS = (
     ALTER TABLE unit ADD COLUMN older INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE unit ADD COLUMN older_at INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    CREATE TABLE person (
+        name TEXT PRIMARY KEY,
+        verifier TEXT NOT NULL,   -- argon2id of the password
+        every INTEGER NOT NULL,   -- 1: all devices, also later ones
+        created INTEGER NOT NULL
+    );
+    CREATE TABLE person_device (
+        person TEXT NOT NULL REFERENCES person (name) ON DELETE CASCADE,
+        device TEXT NOT NULL,     -- name of a unit
+        PRIMARY KEY (person, device)
+    );
+    CREATE TABLE seat (           -- an account of a page that is logged in
+        account TEXT PRIMARY KEY,
+        person TEXT NOT NULL REFERENCES person (name) ON DELETE CASCADE,
+        broker TEXT NOT NULL REFERENCES broker (id),
+        verifier TEXT NOT NULL,
+        ends INTEGER NOT NULL     -- seconds since 1970
+    );
+    """,
 )
 
 
@@ -139,6 +161,7 @@ class Change:
     changed: int
 
 
+_L = TypeVar("_L", bound="Ledger")
 _COLUMNS = tuple(field.name for field in fields(Unit))
 
 
@@ -148,7 +171,7 @@ class Ledger:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or paths.home() / "ledger.db"
 
-    def __enter__(self) -> Ledger:
+    def __enter__(self: _L) -> _L:
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
         try:
             self._db = sqlite3.connect(self.path, timeout=_WAIT_S, isolation_level=None)
@@ -197,7 +220,8 @@ class Ledger:
         return [Change(*row) for row in rows.fetchall()]
 
     def accounts(self, broker: str) -> Iterator[Account]:
-        """What the broker with this id must know of devices, read at the moment of iteration."""
+        """What the broker with this id must know of devices and of people who are logged in at
+        the web page, read at the moment of iteration."""
         marks = ", ".join("?" * len(_AT_BROKER))
         rows = self._db.execute(
             "SELECT account.name, verifier, unit.name FROM account JOIN unit USING (vault) "
@@ -206,6 +230,14 @@ class Ledger:
         )
         for account, verifier, device in rows.fetchall():
             yield Account(account, verifier, device_acl(device))
+        rows = self._db.execute(
+            "SELECT account, seat.verifier, person, every FROM seat JOIN person ON name = person "
+            "WHERE broker = ? AND ends > ? ORDER BY account",
+            (broker, int(time.time())),
+        )
+        for account, verifier, person, every in rows.fetchall():
+            devices = None if every else self._devices(person)
+            yield Account(account, verifier, person_acl(person, devices))
 
     def broker_folder(self, id: str) -> Path:
         """Where a broker was seen last."""
@@ -245,6 +277,12 @@ class Ledger:
         Raises `KitError` (ENROLLED) when the name is taken, unless the unit replaces its holder.
         """
         with self._transaction():
+            if self._db.execute("SELECT 1 FROM person WHERE name = ?", (unit.name,)).fetchone():
+                raise KitError(
+                    f"{unit.name} is the name of a person (limpet web user list). Choose another "
+                    "with --name.",
+                    ENROLLED,
+                )
             holder = self.named(unit.name)
             rival = unit.replaces and self._units("WHERE replaces = ?", unit.replaces)
             if rival:
@@ -437,6 +475,12 @@ class Ledger:
     def _units(self, rest: str, *values: str) -> list[Unit]:
         rows = self._db.execute(f"SELECT {', '.join(_COLUMNS)} FROM unit {rest}", values)
         return [Unit(*row) for row in rows.fetchall()]
+
+    def _devices(self, person: str) -> list[str]:
+        rows = self._db.execute(
+            "SELECT device FROM person_device WHERE person = ? ORDER BY device", (person,)
+        )
+        return [str(row[0]) for row in rows.fetchall()]
 
     def _migrate(self) -> None:
         if self._version() > len(_MIGRATIONS):

@@ -29,6 +29,7 @@ ACL = "acl"
 ROUNDS = 101  # for random secrets; more rounds only help whoever wants to exhaust the broker
 KIT_PREFIX = "kit-"  # the kit's own accounts; a drawn account has no '-'
 PROBE_PREFIX = "probe-"
+WEB_PREFIX = "web-"  # a person's, for as long as the person is logged in at the web page
 
 _ALPHANUMERIC = string.digits + string.ascii_letters
 _NAME = re.compile(r"[!-9;-~]{1,64}\Z")  # printable ASCII without space and ':'
@@ -81,11 +82,7 @@ def fits(password: bytes, against: str) -> bool:
 
 def device_acl(device: str) -> tuple[str, ...]:
     """What a device may do: its own branch only, each sub-branch by name."""
-    if not _DEVICE.match(device) or device in _RESERVED:
-        raise KitError(
-            f"{device!r} cannot name a device: 3 to 32 characters of a-z, 0-9 and '-', not "
-            f"beginning with '-', and none of {', '.join(_RESERVED)}."
-        )
+    check_name(device)
     return (
         f"write limpet/{device}/state",
         f"write limpet/{device}/up/+",
@@ -98,9 +95,40 @@ def device_acl(device: str) -> tuple[str, ...]:
     )
 
 
+def person_acl(person: str, devices: Iterable[str] | None) -> tuple[str, ...]:
+    """What a person's page may do: watch and command these devices (None for all), one-to-one
+    with the person as the sender, and read what they send to the person."""
+    named = ["+"] if devices is None else list(devices)
+    return tuple(
+        line
+        for device in named
+        for line in (
+            f"read limpet/{device}/state",
+            f"read limpet/{device}/up/+",
+            f"write limpet/{device}/cmd/+",
+            f"write limpet/{device}/from/{person}/+",
+            f"read limpet/{person}/from/{device}/+",
+        )
+    )
+
+
 def kit_acl() -> tuple[str, ...]:
     """What the kit may do: everything below `limpet/`."""
     return ("readwrite limpet/#",)
+
+
+def draw_web() -> str:
+    """A fresh account name for a person's page: 113 bits behind its prefix."""
+    return WEB_PREFIX + _random(19)
+
+
+def check_name(name: str) -> None:
+    """Raise `KitError` unless this can name a device or a person."""
+    if not _DEVICE.match(name) or name in _RESERVED:
+        raise KitError(
+            f"{name!r} cannot be a name: 3 to 32 characters of a-z, 0-9 and '-', not "
+            f"beginning with '-', and none of {', '.join(_RESERVED)}."
+        )
 
 
 def draw_probe() -> tuple[Account, Secret]:
@@ -121,7 +149,7 @@ def write(
     Raises `KitError` and changes nothing when an account is not well-formed or occurs twice, or
     (without `force`) when too many accounts would vanish at once: an empty or stale ledger must
     not lock a fleet out. Two may always go, and beyond that 10 % of those that are in the file;
-    the kit's own and the probe accounts do not count, nor those whose names are in `gone`.
+    those of the kit, of probes and of web pages do not count, nor those whose names are in `gone`.
     """
     listed = list(accounts)
     for account in listed:
@@ -207,8 +235,8 @@ def read(folder: Path) -> dict[str, Account]:
 
 
 def is_devices(name: str) -> bool:
-    """Whether this is the account of a device, and not the kit's own or a probe."""
-    return not name.startswith((KIT_PREFIX, PROBE_PREFIX))
+    """Whether this is the account of a device, and not the kit's own, a probe or a page."""
+    return not name.startswith((KIT_PREFIX, PROBE_PREFIX, WEB_PREFIX))
 
 
 def _lines(path: Path) -> list[str]:

@@ -1,0 +1,135 @@
+"""`limpet web`: who may log in to the web page."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+from pathlib import Path
+
+from .. import registry
+from ..broker import settings
+from ..console import Console
+from ..errors import OK, USAGE, KitError
+from ..secret import Secret
+from ..web import people
+from ..web.people import People, Person
+from .ledger import when
+
+HELP = "say who may log in to the web page"
+EPILOG = """example:  limpet web user add anna --devices lamp-1 lamp-2
+          limpet web user list"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The sub-commands."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    user = actions.add_parser("user", help="people who may log in")
+    users = user.add_subparsers(dest="user", metavar="ACTION", required=True)
+    add = _user(users, "add", "a new person", "limpet web user add anna --devices lamp-1 lamp-2")
+    change = _user(
+        users,
+        "change",
+        "another password or other devices",
+        "limpet web user change anna --every-device",
+    )
+    for sub in (add, change):
+        sub.epilog = f"{sub.epilog}\n\nThe password is asked for without echo, or read from stdin."
+        which = sub.add_mutually_exclusive_group(required=sub is add)
+        which.add_argument(
+            "--devices", metavar="DEVICE", nargs="+", help="the person's devices, by name"
+        )
+        which.add_argument(
+            "--every-device",
+            action="store_true",
+            help="all devices, also later ones, and the alerts of the guard",
+        )
+    change.add_argument("--password", action="store_true", help="ask for a new password")
+    _user(users, "remove", "lock a person out, live pages too", "limpet web user remove anna")
+    listed = _action(users, "list", "all people and their devices", "limpet web user list")
+    listed.add_argument("--json", action="store_true", help="print one JSON list")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do it; returns the exit code."""
+    console = Console(args.json)
+    seated: list[Path] = []
+    with People() as ledger:
+        if args.user == "list":
+            return _list(console, ledger.people())
+        if args.user == "add":
+            ledger.add_person(args.name, _password(), None if args.every_device else args.devices)
+            words = f"{args.name} may log in"
+        elif args.user == "change":
+            if not (args.password or args.devices or args.every_device):
+                raise KitError("Say what is to change: limpet web user change --help", USAGE)
+            password = _password() if args.password else None
+            seated = ledger.change_person(args.name, password, args.devices, args.every_device)
+            words = f"{args.name} was changed and has to log in again"
+        else:
+            seated = ledger.remove_person(args.name)
+            words = f"{args.name} is out"
+        for folder in seated:
+            registry.sync(ledger, settings.load(folder))
+    console.line(words)
+    console.result({"ok": True, "name": args.name})
+    return OK
+
+
+def _list(console: Console, found: list[Person]) -> int:
+    for person in found:
+        devices = "every device" if person.devices is None else " ".join(person.devices)
+        console.line(f"{person.name:<20} {devices}")
+    if not found:
+        console.line("Nobody yet. Let somebody in with: limpet web user add NAME --every-device")
+    console.result(
+        [
+            {
+                "name": person.name,
+                "devices": None if person.devices is None else list(person.devices),
+                "created": when(person.created),
+            }
+            for person in found
+        ]
+    )
+    return OK
+
+
+def _password() -> Secret:
+    """A new password: typed twice at a terminal, otherwise the first line of stdin."""
+    if not sys.stdin.isatty():
+        return Secret(sys.stdin.readline().rstrip("\r\n").encode())
+    try:
+        typed = getpass.getpass(f"password (not shown, {people.SHORTEST} characters or more): ")
+        if getpass.getpass("once more: ") != typed:
+            raise KitError("The two are not the same; nothing was changed.", USAGE)
+    except EOFError:
+        raise KitError("No password was given; nothing was changed.", USAGE) from None
+    return Secret(typed.encode())
+
+
+def _action(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    words: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    return actions.add_parser(
+        name,
+        help=words,
+        description=words,
+        epilog=f"example:  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _user(
+    users: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    words: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    sub = _action(users, name, words, example)
+    sub.add_argument("name", metavar="NAME", help="3 to 32 of a-z, 0-9 and -")
+    sub.add_argument("--json", action="store_true", help="print one JSON object last")
+    return sub

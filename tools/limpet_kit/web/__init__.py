@@ -1,0 +1,1 @@
+"""The web page: people log in, watch their devices and command them. README.md draws how."""
