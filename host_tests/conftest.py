@@ -4,6 +4,7 @@ import os
 
 import pytest
 from rig.broker import *  # noqa: F403
+from rig.clocks import *  # noqa: F403
 from rig.device import *  # noqa: F403
 from rig.hostile import *  # noqa: F403
 from rig.micropython import *  # noqa: F403
@@ -19,6 +20,7 @@ COUNTED = {
     "fuzz inputs": "damaged inputs went through the parser",
 }
 FAULTS = [["case", "noticed s", "limit", "tries", "back s", "limit", "the device's words"]]
+CLOCKS = [["the board's clock", "NTP", "certificate", "what happened"]]
 HOSTILE = [["server", "password bytes", "left after s", "the device's words"]]
 MEASURED = "measured"  # a property whose value is a line for the end of the run
 
@@ -44,7 +46,7 @@ def pytest_terminal_summary(terminalreporter):
         for name, value in report.user_properties:
             if name == MEASURED:
                 terminalreporter.write_line(value)
-    for table, head in (("faults", FAULTS), ("hostile", HOSTILE)):
+    for table, head in (("clock", CLOCKS), ("faults", FAULTS), ("hostile", HOSTILE)):
         found = [row for r in reports for name, row in r.user_properties if name == table]
         if found:
             _write_table(terminalreporter, table, head + sorted(found))

@@ -32,6 +32,10 @@ class Clock:
     def time(self):
         return int(real.time()) + self.skipped // 1000
 
+    def real(self):
+        """Seconds since 1970 as the machine counts them, without what was skipped."""
+        return real.time()
+
     def __getattr__(self, name):
         return getattr(real, name)
 

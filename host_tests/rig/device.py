@@ -63,14 +63,19 @@ class Device:
         ] + [(9, s.encode()) for s in servers or [broker.settings.server]]
         packed = b"".join(bytes([t]) + len(v).to_bytes(2, "big") + v for t, v in fields)
         parts = secrets.token_bytes(16), secrets.token_bytes(32), packed
+        self.execute(DEVICE / "sketch.py", folder, said=" ".join(p.hex() for p in parts) + "\n")
+
+    def execute(self, script, *arguments, said=""):
+        """Run a script to its end, as this device; its CompletedProcess (text)."""
         done = subprocess.run(
-            [*self.command, DEVICE / "sketch.py", folder],
-            input=" ".join(part.hex() for part in parts) + "\n",
+            [*self.command, script, *map(str, arguments)],
+            input=said,
             capture_output=True,
             text=True,
-            env=environment,
+            env=self.environment,
         )
         assert done.returncode == 0, done.stdout + done.stderr
+        return done
 
     def run(self, sketch, heap="400k", first=""):
         """Start a sketch (source text); `client()` and `say()` of device/sketch.py are there.
@@ -106,6 +111,10 @@ class Device:
     def wait(self, event, timeout=WAIT_S, **values):
         """The next line of this event and these values, text by its beginning; what comes before
         is skipped."""
+        return self.wait_any(event, timeout=timeout, **values)
+
+    def wait_any(self, *events, timeout=WAIT_S, **values):
+        """As `wait`, for the first of several events."""
         until = time.monotonic() + timeout
         while True:
             try:
@@ -113,11 +122,11 @@ class Device:
             except queue.Empty:
                 line = None
             if line is None:
-                pytest.fail(f"no {event} {values} came; the device said:\n" + self.said())
+                pytest.fail(f"no {events} {values} came; the device said:\n" + self.said())
             self.seen.append(line)
             if line.startswith("{"):
                 found = json.loads(line)
-                if found["event"] == event and all(
+                if found["event"] in events and all(
                     _fits(found[name], value) for name, value in values.items()
                 ):
                     return found

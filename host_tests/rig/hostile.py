@@ -170,8 +170,7 @@ class Hostile:
         self.behaviours = [serve]
         self.connections = 0
         self.published = []
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(folder / "server.crt", folder / "server.key")
+        self.show(folder / "server.crt", folder / "server.key")
         self._listener = socket.create_server(("127.0.0.1", port), backlog=50)
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -179,6 +178,12 @@ class Hostile:
     def broker(self):
         """What a Device wants to know."""
         return SimpleNamespace(settings=self.settings)
+
+    def show(self, certificate, key):
+        """Prove itself with these files (PEM) from the next connection on."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        self._context = context
 
     def close(self):
         """Accept nobody any more."""

@@ -20,13 +20,19 @@ class Fakes:
     def __init__(self):
         self.kept = 0
         self.ends = ENDS
-        self.resolver = None
+        self.looked_up = []
+        self.resolver = self
 
     def floor(self, record):
         return max(FLOOR, self.kept)
 
     def raise_floor(self, floor):
         self.kept = floor
+
+    def addresses(self, host, port):
+        self.looked_up.append(host)
+        raise Lost("DNS", "nobody knows it")
+        yield
 
 
 class TestTimes(unittest.TestCase):
@@ -55,6 +61,22 @@ class TestTimes(unittest.TestCase):
 
     def test_the_floor_is_the_least(self):
         self.assertEqual(self.now, FLOOR)
+
+    def test_time_servers_are_asked_while_the_clock_is_not_known(self):
+        servers = ("a.example", "b.example", "c.example")
+        asked = times.Times(self.fakes, self.fakes, lambda line: None, servers)
+
+        def begin():
+            self.fakes.looked_up.clear()
+            for _ in asked.before(Record()):
+                pass
+            return len(self.fakes.looked_up)
+
+        self.now = FLOOR - 1
+        self.assertEqual(begin(), 2)  # two of three have to agree: the third is not needed
+        self.assertEqual(begin(), 0)  # it has been set since the board woke
+        asked.failed(Untrusted("EXPIRED", "ended"))
+        self.assertEqual(begin(), 2)
 
     def test_a_live_time_sets_the_clock_and_the_floor(self):
         self.assertEqual(self.told(FLOOR + 30 * DAY), FLOOR + 30 * DAY)

@@ -23,9 +23,11 @@ def now():
 
 
 def raise_to(floor):
-    """Set the clock to `floor` (seconds since 1970) when it stands before it."""
-    if now() < floor:
-        set_to(floor)
+    """Set the clock to `floor` (seconds since 1970) when it stands before it; whether it did."""
+    if now() >= floor:
+        return False
+    set_to(floor)
+    return True
 
 
 def set_to(seconds):

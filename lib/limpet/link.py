@@ -15,7 +15,8 @@ from micropython import const
 
 from .errors import Lost, Refused
 
-# One deadline from SYN to CONNACK, in ms. Shorter cuts turn a storm into a livelock (DESIGN.md).
+# One deadline from SYN to CONNACK, in ms. Shorter cuts turn a storm into a livelock: a
+# broker then works for sockets that have already gone (host_tests/bench/storm.py).
 DEADLINE_MS = 60_000
 
 _LOOK_MS = const(1_000)  # in a handshake: it may also wait for room to write

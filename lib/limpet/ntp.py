@@ -22,14 +22,20 @@ _APART_S = const(60)  # by which two servers may differ
 def ask(servers, resolver):
     """Seconds since 1970 on which two of `servers` (`host` or `host:port`) agree, or None."""
     answers = []
+    left = len(servers)
     for server in servers:
+        if len(answers) + left < 2:
+            break  # it takes two, and the network may be one without time servers
+        left -= 1
         host, _, port = server.partition(":")
+        port = int(port or 123)
         try:
-            where = (yield from resolver.addresses(host, int(port or 123)))[0]
+            where = (yield from resolver.addresses(host, port))[0]
             t = yield from _ask(where)
         except (Lost, OSError):
             continue
         if t is None:
+            resolver.bad(host, port)  # a pool gives others next time
             continue
         for other in answers:
             if abs(other - t) <= _APART_S:

@@ -1,9 +1,10 @@
 """What may set the clock, and how far: PROTOCOLS.md 8.
 
 The floor is a time that has certainly passed; the clock is never set below it. NTP may move the
-clock between the floor and the end of our anchors, and is asked only after a refusal because of
-time. The kit's word (`limpet/time`, which only the kit may write) may also raise the floor, but
-never beyond the chain that was verified on that link: so no liar locks a device out for good.
+clock between the floor and the end of our anchors; it is asked when the clock stands before the
+floor, as after a reset, and after a refusal because of time. The kit's word (`limpet/time`, which
+only the kit may write) may also raise the floor, but never beyond the chain that was verified on
+that link: so no liar locks a device out for good.
 """
 
 from micropython import const
@@ -25,13 +26,14 @@ class Times:
         self._log = log
         self._servers = servers
         self._floor = 0
-        self._ask = False  # a server was refused because of time
+        self._ask = False  # the clock is not known
         self.refused = ""  # words for a time of the kit that could not be
 
     def before(self, used):
         """Make the clock fit for a try with the record `used`; a generator of waits."""
         self._floor = self._logins.floor(used)
-        clock.raise_to(self._floor)
+        if clock.raise_to(self._floor):
+            self._ask = True
         if self._ask and self._servers:
             from . import ntp
 

@@ -4,7 +4,7 @@
 12 bytes of salt, 64 bytes of hash, base64); `acl` holds `user NAME` and `topic ACCESS FILTER`
 lines, ACCESS being read, write or readwrite (mosquitto.conf(5), acl_file). Mosquitto quits on a
 file it does not understand, so everything is checked before a byte is written. What belongs on
-the wire: DESIGN.md, "Credentials on the wire" and "Topics".
+the wire: lib/limpet/PROTOCOLS.md 1.
 """
 
 from __future__ import annotations
