@@ -7,6 +7,8 @@ import binascii
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +36,7 @@ class Obtained:
     fuses: Fuses | None = None
     security: str = ""  # text of get-security-info
     prompt: bool | None = None  # the REPL answered; None: not tried
+    restarted: bool = False  # its program was stopped for this, and started again
 
 
 def file(path: Path) -> Obtained:
@@ -62,7 +65,7 @@ def port(name: str, advance: Advance) -> Obtained:
         return _simulated(name)
     prompt = False
     try:
-        with Board(name) as board:
+        with _stopped(name) as board:
             prompt = True
             if board.exec("import sys;print(sys.platform)").strip() == "rp2":
                 return _pico(board, advance)
@@ -72,18 +75,36 @@ def port(name: str, advance: Advance) -> Obtained:
     return _esp32(name, prompt)
 
 
+@contextmanager
+def _stopped(name: str) -> Iterator[Board]:
+    """The board at its prompt; its program runs again afterwards, whatever happened."""
+    with Board(name) as board:
+        try:
+            yield board
+        finally:
+            with suppress(KitError):
+                board.soft_reset(run_main=True)
+
+
 def _simulated(name: str) -> Obtained:
     board = sim.find(name.removeprefix("sim:"))
     if board is None:
         raise KitError(f"There is no simulated board {name}; see: limpet sim list", NO_BOARD)
-    prompt = _answers(name) if board.running else None
-    return Obtained(board.image.read_bytes(), "its flash chip", board.board, prompt=prompt)
+    how = "its flash chip"
+    if not board.running:
+        return Obtained(board.image.read_bytes(), how, board.board)
+    try:
+        with _stopped(name):  # nothing is written while the copy is made
+            image = board.image.read_bytes()
+    except KitError:
+        return Obtained(board.image.read_bytes(), how, board.board, prompt=False)
+    return Obtained(image, how, board.board, prompt=True, restarted=True)
 
 
 def _answers(name: str) -> bool:
     """Whether a prompt answers."""
     try:
-        with Board(name):
+        with _stopped(name):
             return True
     except KitError:
         return False
@@ -113,7 +134,7 @@ def _pico(board: Board, advance: Advance) -> Obtained:
             "save -a flash.bin, then: limpet audit --image flash.bin",
             FAILED,
         ) from None
-    return Obtained(bytes(image), "the prompt (REPL)", chip=chip, prompt=True)
+    return Obtained(bytes(image), "the prompt (REPL)", chip=chip, prompt=True, restarted=True)
 
 
 def _esp32(name: str, prompt: bool) -> Obtained:
@@ -131,10 +152,12 @@ def _esp32(name: str, prompt: bool) -> Obtained:
             "another program on it? Hold BOOT while you press RESET, then try again.",
             NO_BOARD,
         )
-    # It may have sat in its boot loader; esptool left it reset, so ask once more.
+    # It may have sat in its boot loader; esptool left it reset, its program running.
     prompt = prompt or _answers(name)
     how = "esptool read-flash" if image else "nothing: the boot loader does not read the flash"
-    return Obtained(image, how, fuses=fuses, security=security, prompt=prompt)
+    return Obtained(
+        image, how, fuses=fuses, security=security, prompt=prompt, restarted=prompt
+    )
 
 
 def _fuses(name: str) -> tuple[Fuses | None, str]:

@@ -43,6 +43,28 @@ class Report:
     ladder: Ladder
     verdict: Verdict
     wanted: int
+    restarted: bool = False  # the board's program was stopped for this, and started again
+
+    @property
+    def enrolled(self) -> bool | None:
+        """Whether a credential of Limpet lies there; None where the files cannot be read."""
+        if any(one.kind == finding.RECORD for one in self.contents.findings):
+            return True
+        parts = self.contents.layout
+        return False if parts.file_systems or parts.blank else None
+
+    @property
+    def notes(self) -> list[str]:
+        """What must be known to read the verdict."""
+        notes = []
+        if self.enrolled is False:
+            notes.append(
+                "nothing is enrolled on it: there is no record of Limpet's in this flash, so the "
+                "level says nothing of how a credential would lie there"
+            )
+        if self.restarted:
+            notes.append("its program was stopped for this, and started again")
+        return notes
 
     @property
     def fine(self) -> bool:
@@ -58,6 +80,8 @@ class Report:
             "how": self.how,
             "chip": self.chip,
             "image": {"size": len(self.image), "sha256": hashlib.sha256(self.image).hexdigest()},
+            "enrolled": self.enrolled,
+            "notes": self.notes,
             "micropython": self.contents.layout.firmware.version,
             "regions": [
                 {"label": r.label, "kind": r.kind, "offset": r.offset, "size": r.size}
@@ -100,6 +124,8 @@ def show(report: Report, console: Console) -> None:
     console.line("ways in:")
     for way in report.ways:
         console.line(f"  {way.state:8} {WAYS[way.name]}: {way.by}")
+    for note in report.notes:
+        console.line(f"note: {note}")
     verdict = report.verdict
     console.line(f"level {verdict.level.number}: {verdict.level.claim}")
     if verdict.next:
@@ -161,6 +187,7 @@ def page(report: Report) -> str:
         digest=hashlib.sha256(report.image).hexdigest(),
         how=escape(report.how),
         chip=escape(report.ladder.title),
+        notes="".join(f"<p>Note: {escape(note)}.</p>" for note in report.notes),
         picture=picture(report),
         following=following,
         ways=ways,
@@ -214,7 +241,7 @@ tr.soft td:last-child, tr.unknown td:nth-child(2) {{ color: #b06a00 }}
 <p class="verdict {state}"><b>Level {level}</b> (asked for: {wanted}).
 What may be said of it: {claim}.</p>
 <p>{chip}, {size} bytes by {how}, SHA-256 <code>{digest}</code>. No secret is shown here.</p>
-{picture}{following}
+{notes}{picture}{following}
 <h2>Ways in</h2><table><tr><th>way</th><th>state</th><th>by</th></tr>{ways}</table>
 <h2>Found in the flash</h2><table><tr><th>offset</th><th>kind</th><th>what</th><th>place</th>
 <th>state</th><th>form</th><th></th></tr>{rows}</table></body></html>

@@ -77,7 +77,7 @@ def audit(args: argparse.Namespace, console: Console) -> report.Report:
     verdict = ladder.judge(steps, ways, contents.findings)
     source = str(args.port or args.image)
     return report.Report(
-        source, got.how, chip, got.image, contents, ways, steps, verdict, args.level
+        source, got.how, chip, got.image, contents, ways, steps, verdict, args.level, got.restarted
     )
 
 
