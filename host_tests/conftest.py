@@ -6,14 +6,13 @@ import pytest
 from rig.broker import *  # noqa: F403
 from rig.clocks import *  # noqa: F403
 from rig.device import *  # noqa: F403
-from rig.hostile import *  # noqa: F403
 from rig.micropython import *  # noqa: F403
 from rig.peers import *  # noqa: F403
-from rig.proxy import *  # noqa: F403
 from rig.shims import install
 from rig.sim import *  # noqa: F403
 
 install()
+pytest_plugins = ["limpet_kit.pytest"]
 
 COUNTED = {
     "ran on MicroPython": "device tests also ran on MicroPython",

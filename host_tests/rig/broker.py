@@ -1,11 +1,10 @@
-"""Real brokers for tests: each on a free loopback port, in the test's own folder, for its life."""
+"""Real brokers for tests; the plug-in of the kit makes them."""
 
 import os
 
 import pytest
-from limpet_kit.broker import mosquitto, server, settings
+from limpet_kit.broker import mosquitto
 from limpet_kit.broker.server import free_port
-from limpet_kit.errors import KitError
 
 __all__ = ["KINDS", "broker_factory", "free_port", "require"]
 
@@ -22,30 +21,14 @@ def require(kind: str) -> None:
 
 
 @pytest.fixture
-def broker_factory(tmp_path):
-    """`broker_factory(kind, names=["localhost"], rsa=False, demo=False, start=True)` -> Broker.
+def broker_factory(broker_factory):
+    """The plug-in's, for which a kind must be there.
 
     Without mosquitto a test that asks for it is skipped, or fails when LIMPET_REQUIRE_ALL=1.
     """
-    made = []
 
-    def factory(kind="embedded", names=("localhost",), start=True, **options):
+    def factory(kind="embedded", *arguments, **options):
         require(kind)
-        for attempt in range(3):
-            folder = tmp_path / f"broker-{len(made)}-{attempt}"
-            chosen = settings.create(folder, list(names), free_port(), kind, **options)
-            broker = server.open_broker(chosen)
-            if not start:
-                break
-            try:
-                broker.start()
-                break
-            except KitError as e:
-                if "taken" not in str(e) or attempt == 2:  # another test was quicker
-                    raise
-        made.append(broker)
-        return broker
+        return broker_factory(kind, *arguments, **options)
 
-    yield factory
-    for broker in made:
-        broker.kill()
+    return factory

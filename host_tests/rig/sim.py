@@ -1,4 +1,4 @@
-"""Simulated boards for tests: in the test's own LIMPET_HOME, off when the test ends."""
+"""Simulated boards and programs for tests; the plug-in of the kit makes the boards."""
 
 import os
 import subprocess
@@ -6,39 +6,21 @@ import sys
 from pathlib import Path
 
 import pytest
-from limpet_kit import install, micropython, sim
-from limpet_kit.board import Board
 
 __all__ = ["home", "sim_factory", "tool"]
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    """A LIMPET_HOME of the test's own."""
-    folder = tmp_path / "home"
-    monkeypatch.setenv("LIMPET_HOME", str(folder))
+def home(limpet_home, monkeypatch):
+    """A LIMPET_HOME of the test's own, in a world without a Wi-Fi of ours."""
     monkeypatch.delenv("LIMPET_WIFI", raising=False)
-    return folder
+    return limpet_home
 
 
 @pytest.fixture
-def sim_factory(home):
-    """`sim_factory(board="SIM_RP2", library=False)` -> SimBoard, running."""
-    if micropython.find() is None:
-        pytest.skip("the MicroPython binary is NOT INSTALLED: no simulated board was tested")
-    made = []
-
-    def factory(board="SIM_RP2", library=False):
-        started = sim.start(f"board-{len(made)}", board)
-        made.append(started)
-        if library:
-            with Board(f"sim:{started.name}") as opened:
-                install.library(opened, lambda done, total: None)
-        return started
-
-    yield factory
-    for board in made:
-        board.kill()
+def sim_factory(home, sim_factory):
+    """The plug-in's, in that home."""
+    return sim_factory
 
 
 @pytest.fixture

@@ -14,9 +14,10 @@ from datetime import datetime, timezone
 from types import SimpleNamespace
 
 import pytest
+from limpet_kit.attack.behaviours import serve
 from limpet_kit.attack.certificates import DAY, issue
+from limpet_kit.attack.server import Server
 from rig.device import Device
-from rig.hostile import Hostile, serve
 
 DAY_S = 86_400
 NOW = datetime.now(timezone.utc).replace(microsecond=0)
@@ -76,20 +77,12 @@ def root():
     return issue(ca=True, common_name="Our CA", begin=NOW + FLOOR * DAY, end=NOW + 3650 * DAY)
 
 
-class Broker(Hostile):
+class Broker(Server):
     """A broker of which the test says what it proves itself with, and what it says of the time."""
-
-    def __init__(self, folder):
-        super().__init__(folder)
-        self._folder = folder
 
     def identify(self, begin, end):
         """Take a certificate of our CA with these dates, in days from now."""
-        identity = issue(["localhost"], root(), begin=NOW + begin * DAY, end=NOW + end * DAY)
-        certificate, key = self._folder / "now.crt", self._folder / "now.key"
-        certificate.write_bytes(identity.chain_pem)
-        key.write_bytes(identity.key_pem)
-        self.show(certificate, key)
+        self.show(issue(["localhost"], root(), begin=NOW + begin * DAY, end=NOW + end * DAY))
 
     def say(self, *times):
         """Tell the next one that is online these times, retained and live; `ended` is then to be
@@ -113,16 +106,15 @@ def _time(seconds, retained):
 
 
 @pytest.fixture
-def broker(tmp_path):
-    server = Broker(tmp_path / "broker")
-    yield server
-    server.close()
+def broker():
+    with Broker(issue(["localhost"], root()), behaviours=[serve]) as server:
+        yield server
 
 
 @pytest.fixture
 def device(tmp_path, broker):
     place = SimpleNamespace(settings=SimpleNamespace(profile="binary", server=""))
-    servers = [f"localhost:{broker.settings.port}"]
+    servers = [f"localhost:{broker.port}"]
     made = Device(tmp_path / "lamp-1", place, "lamp-1", servers=servers, anchor=root().der)
     yield made
     made.kill()
@@ -239,6 +231,6 @@ def test_mbedtls_sees_the_clock_that_the_library_sets(device, broker, ticking, t
     anchor.write_bytes(root().der)
     script.write_text(CONTROL)
     times = [str(int(_day(days))) for days in (-20, 0, 500)]
-    done = device.execute(script, anchor, broker.settings.port, *times)
+    done = device.execute(script, anchor, broker.port, *times)
     future, right, ended = done.stdout.splitlines()
     assert "starts in the future" in future and right == "right" and "expired" in ended

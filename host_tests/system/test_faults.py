@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
+from limpet_kit.attack import behaviours as hostile
 from limpet_kit.broker import server
 from limpet_kit.broker.client import KitClient
-from rig import hostile
 from rig.device import Device
 
 pytestmark = pytest.mark.mosquitto
@@ -138,7 +138,7 @@ def attacked(hostile_factory, tmp_path, record_property):
     def make(name, *behaviours):
         attacker = hostile_factory(*behaviours)
         where = f"127.0.0.1:{attacker.settings.port}"
-        device = Device(tmp_path / "lamp-1", attacker.broker, "lamp-1", servers=[where])
+        device = Device(tmp_path / "lamp-1", attacker, "lamp-1", servers=[where])
         devices.append(device)
         return Case(name, device, record_property), attacker
 

@@ -1,8 +1,4 @@
-"""A server that writes down what reaches it: an impostor, a broken one, or an honest one.
-
-It speaks TLS from memory buffers, so that its own bytes can be dripped, cut or replaced on their
-way, and what a client sends is kept twice: as it came over the wire, and as it was meant.
-"""
+"""A server that writes down what reaches it: an impostor, a broken one, or an honest one."""
 
 from __future__ import annotations
 
@@ -10,42 +6,27 @@ import socket
 import ssl
 import tempfile
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..broker.settings import Settings
+from .behaviours import ACCEPTED, Behaviour, Message, Peer, writes_down
 from .certificates import Identity
+from .stream import TICK_S, Seen, Shape, Stream
 
-ACCEPTED = b"\x20\x02\x00\x00"  # CONNACK, no session, code 0
-_TICK_S = 0.05
-
-# What a server's bytes become on their way: pieces, and the seconds before each.
-Shape = Callable[[bytes], list[tuple[float, bytes]]]
-
-
-@dataclass
-class Seen:
-    """One connection: `wire` as it came, `plain` what TLS made of it, `done` a handshake ended."""
-
-    wire: bytearray = field(default_factory=bytearray)
-    plain: bytearray = field(default_factory=bytearray)
-    done: bool = False
-    error: str = ""
-
-    def holds(self, secret: bytes) -> bool:
-        """Whether any four bytes in a row of `secret` arrived, in clear or inside TLS."""
-        return any(
-            secret[i : i + 4] in self.wire or secret[i : i + 4] in self.plain
-            for i in range(max(1, len(secret) - 3))
-        )
+__all__ = ["ACCEPTED", "Seen", "Server"]
 
 
 class Server:
     """Listens on `address` while it is entered, one thread a connection.
 
-    `identity` is what it proves itself with, None for a server without TLS. `answer` is what it
-    says to the first bytes of a client (a CONNACK), `greeting` what it says at once. `shape`
-    changes its TLS bytes on the way, `context` its settings. `silent`: it says nothing at all.
+    `identity` is what it proves itself with, None for a server without TLS. `shape` changes its
+    TLS bytes on the way, `context` its settings. `silent`: it says nothing at all.
+
+    `behaviours` are for one connection after the other, the last one stays; they can be changed
+    while it runs. Without them it says `greeting`, answers the first bytes with `answer` (a
+    CONNACK) and listens. `seen` has all connections, `published` the messages that `serve` got;
+    `settings` is the broker whose place it takes, where it takes one.
     """
 
     def __init__(
@@ -57,16 +38,20 @@ class Server:
         shape: Shape | None = None,
         context: Callable[[ssl.SSLContext], None] | None = None,
         silent: bool = False,
+        behaviours: Sequence[Behaviour] = (),
+        settings: Settings | None = None,
     ) -> None:
+        self.behaviours = list(behaviours) or [writes_down(answer, greeting)]
+        self.settings = settings
         self.seen: list[Seen] = []
+        self.published: list[Message] = []
         self.arrived = threading.Event()  # somebody connected
         self.left = threading.Event()  # and one of them has gone
-        self._identity = identity
-        self._answer = answer
-        self._greeting = greeting
         self._shape = shape
         self._silent = silent
-        self._context = _context(identity, context) if identity else None
+        self._context: ssl.SSLContext | None = None
+        if identity and not silent:
+            self.show(identity, context)
         self._address = address
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -77,11 +62,11 @@ class Server:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind(self._address)
-            self._socket.listen(16)
+            self._socket.listen(50)
         except OSError:
             self._socket.close()
             raise
-        self._socket.settimeout(_TICK_S)
+        self._socket.settimeout(TICK_S)
         self.host, self.port = self._socket.getsockname()[:2]
         self._start(self._accept)
         return self
@@ -91,6 +76,17 @@ class Server:
         for thread in self._threads:
             thread.join()
         self._socket.close()
+
+    def show(
+        self, identity: Identity, context: Callable[[ssl.SSLContext], None] | None = None
+    ) -> None:
+        """Prove itself with this from the next connection on."""
+        self._context = _context(identity, context)
+
+    @property
+    def connections(self) -> int:
+        """How many there were."""
+        return len(self.seen)
 
     @property
     def handshakes(self) -> int:
@@ -114,85 +110,31 @@ class Server:
     def _accept(self) -> None:
         while not self._stop.is_set():
             try:
-                client, _ = self._socket.accept()
+                client, where = self._socket.accept()
             except TimeoutError:
                 continue
             except OSError:
                 return
-            seen = Seen()
+            behave = self.behaviours[min(len(self.seen), len(self.behaviours) - 1)]
+            seen = Seen(where[0])
             self.seen.append(seen)
             self.arrived.set()
-            self._start(self._serve, client, seen)
+            self._start(self._serve, client, seen, behave)
 
-    def _serve(self, client: socket.socket, seen: Seen) -> None:
-        client.settimeout(_TICK_S)
+    def _serve(self, client: socket.socket, seen: Seen, behave: Behaviour) -> None:
+        stream = Stream(client, seen, self._stop, self._context, self._shape)
+        peer = Peer(stream, self.published)
         try:
-            if self._context and not self._silent:
-                self._speak(client, seen, self._context)
-            else:
-                self._listen(client, seen)
-        except (OSError, ssl.SSLError) as e:
+            if self._silent:
+                peer.wait()
+            elif stream.open():
+                behave(peer)
+        except OSError as e:  # also TLS's
             seen.error = str(e)
         finally:
             client.close()
+            seen.gone = True
             self.left.set()
-
-    def _listen(self, client: socket.socket, seen: Seen) -> None:
-        """Without TLS: say the greeting, answer the first bytes, write down the rest."""
-        client.sendall(self._greeting)
-        answered = self._silent
-        while data := self._receive(client, seen):
-            seen.plain += data
-            if not answered:
-                client.sendall(self._answer)
-                answered = True
-
-    def _speak(self, client: socket.socket, seen: Seen, context: ssl.SSLContext) -> None:
-        inward, outward = ssl.MemoryBIO(), ssl.MemoryBIO()
-        tls = context.wrap_bio(inward, outward, server_side=True)
-        answered = False
-        while True:
-            try:
-                if not seen.done:
-                    tls.do_handshake()
-                    seen.done = True
-                    if self._greeting:
-                        tls.write(self._greeting)
-                data = tls.read(16384)
-                seen.plain += data
-                if data and not answered:
-                    answered = True
-                    tls.write(self._answer)
-            except ssl.SSLWantReadError:
-                self._send(client, outward.read())
-                data = self._receive(client, seen)
-                if not data:
-                    return
-                inward.write(data)
-            except ssl.SSLError:
-                self._send(client, outward.read())  # the alert
-                raise
-            else:
-                self._send(client, outward.read())
-
-    def _send(self, client: socket.socket, data: bytes) -> None:
-        if not data:
-            return
-        for pause, piece in self._shape(data) if self._shape else [(0.0, data)]:
-            if pause and self._stop.wait(pause):
-                return
-            client.sendall(piece)
-
-    def _receive(self, client: socket.socket, seen: Seen) -> bytes:
-        """What comes next; empty when the client or this server has ended."""
-        while not self._stop.is_set():
-            try:
-                data = client.recv(16384)
-            except TimeoutError:
-                continue
-            seen.wire += data
-            return data
-        return b""
 
 
 def _context(

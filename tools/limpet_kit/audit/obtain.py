@@ -155,9 +155,7 @@ def _esp32(name: str, prompt: bool) -> Obtained:
     # It may have sat in its boot loader; esptool left it reset, its program running.
     prompt = prompt or _answers(name)
     how = "esptool read-flash" if image else "nothing: the boot loader does not read the flash"
-    return Obtained(
-        image, how, fuses=fuses, security=security, prompt=prompt, restarted=prompt
-    )
+    return Obtained(image, how, fuses=fuses, security=security, prompt=prompt, restarted=prompt)
 
 
 def _fuses(name: str) -> tuple[Fuses | None, str]:

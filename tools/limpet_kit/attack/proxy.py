@@ -1,63 +1,67 @@
 """A fault proxy: TCP between a device and its server, which can be cut, held and sliced."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import socket
 import struct
 import threading
+from collections.abc import Coroutine
+from typing import Any
 
-import pytest
-
-__all__ = ["Proxy", "proxy_factory"]
+Link = tuple["asyncio.Task[Any] | None", asyncio.StreamWriter, "asyncio.StreamWriter | None"]
 
 
 class Proxy:
-    """Listens on `port` of loopback and passes everything on to `target` (host, port).
+    """Listens on `address`, loopback unless told, and passes everything on to `target`.
 
-    Set at any time: `silent` accepts and passes nothing on; `down_only` holds what the server
-    says; `slice` bytes at most go to the device at once, `pace` seconds apart. Every connection
+    Set at any time: `silent` accepts and passes nothing on;
+    `slice` bytes at most go to the device at once, `pace` seconds apart. Every connection
     that was accepted is counted in `accepted`.
     """
 
-    def __init__(self, target):
+    def __init__(
+        self, target: tuple[str, int], address: tuple[str, int] = ("127.0.0.1", 0)
+    ) -> None:
         self.target = target
         self.accepted = 0
         self.silent = False
-        self.slice = None
+        self.slice: int | None = None
         self.pace = 0.0
-        self._links = set()
+        self._links: set[Link] = set()
         self._loop = asyncio.new_event_loop()
         self._flowing = {"up": asyncio.Event(), "down": asyncio.Event()}
         self.thaw()
-        self._server = None
-        self.port = 0
+        self._server: asyncio.Server | None = None
+        self.host, self.port = address
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self.listen()
 
-    def listen(self):
+    def listen(self) -> None:
         """Accept (again, on the same port)."""
         self._call(self._listen())
 
-    def refuse(self):
+    def refuse(self) -> None:
         """Refuse connections; those that stand are left alone."""
         self._call(self._refuse())
 
-    def cut(self, reset=True):
+    def cut(self, reset: bool = True) -> None:
         """End every connection, by RST or by FIN."""
         self._call(self._cut(reset))
 
-    def freeze(self, *directions):
+    def freeze(self, *directions: str) -> None:
         """Pass nothing on `up`, `down` or both, and say nothing: a half-open link."""
         for name in directions or ("up", "down"):
             self._loop.call_soon_threadsafe(self._flowing[name].clear)
 
-    def thaw(self):
+    def thaw(self) -> None:
         """Let everything flow again, what was held first."""
         for event in self._flowing.values():
             self._loop.call_soon_threadsafe(event.set)
 
-    def close(self):
+    def close(self) -> None:
         """End it with all its connections."""
         self._call(self._refuse())
         self._call(self._cut(True))
@@ -65,21 +69,22 @@ class Proxy:
         self._thread.join()
         self._loop.close()
 
-    def _call(self, work):
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+    def _call(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
-    async def _listen(self):
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_server(self._accept, self.host, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
-    async def _refuse(self):
+    async def _refuse(self) -> None:
         if self._server:
             self._server.close()
             self._server = None
 
-    async def _cut(self, reset):
+    async def _cut(self, reset: bool) -> None:
         for task, client, server in list(self._links):
-            task.cancel()
+            if task:
+                task.cancel()
             for writer in (client, server):
                 if not writer:
                     continue
@@ -90,11 +95,11 @@ class Proxy:
                 else:
                     writer.close()
 
-    async def _accept(self, reader, writer):
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         _no_delay(writer)
         task = asyncio.current_task()
-        link = (task, writer, None)
+        link: Link = (task, writer, None)
         self._links.add(link)
         try:
             if self.silent:
@@ -122,7 +127,9 @@ class Proxy:
                 if end:
                     end.close()
 
-    async def _pump(self, reader, writer, direction):
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: str
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 at = 0
@@ -136,22 +143,6 @@ class Proxy:
                         await asyncio.sleep(self.pace)
 
 
-def _no_delay(writer):
+def _no_delay(writer: asyncio.StreamWriter) -> None:
     raw = writer.get_extra_info("socket")
     raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-@pytest.fixture
-def proxy_factory():
-    """`proxy_factory(broker or (host, port))` -> Proxy."""
-    made = []
-
-    def factory(target):
-        if not isinstance(target, tuple):
-            target = (target.settings.address, target.settings.port)
-        made.append(Proxy(target))
-        return made[-1]
-
-    yield factory
-    for proxy in made:
-        proxy.close()
