@@ -16,18 +16,28 @@ from limpet_kit.ledger import ACTIVE, Ledger
 
 UP = [sys.executable, "-m", "limpet_kit", "up"]
 WATCHDOG = b"""import machine, time
-dog = machine.WDT(timeout=8388)
+dog = machine.WDT(timeout=%d)
 while True:
     dog.feed()
     time.sleep(0.1)
 """
-SWALLOWS = b"""import time
+SWALLOW = {
+    "signal": b"""import micropython, time
+micropython.kbd_intr(-1)
+while True:
+    time.sleep(1)
+""",
+    "except": b"""import asyncio
+async def work():
+    while True:
+        await asyncio.sleep(1)
 while True:
     try:
-        time.sleep(0.2)
+        asyncio.run(work())
     except KeyboardInterrupt:
-        time.sleep(0.01)
-"""
+        pass
+""",
+}
 
 
 def up(board, broker, *options):
@@ -50,19 +60,51 @@ def start(board, sketch):
     time.sleep(0.5)  # the sketch runs
 
 
-def test_a_board_whose_sketch_started_a_watchdog_is_brought_up(sim_factory, broker_factory):
-    board, broker = sim_factory(), broker_factory("embedded")
-    start(board, WATCHDOG)
+@pytest.mark.parametrize(("kind", "bites_ms"), [("SIM_RP2", 8388), ("SIM_ESP32", 1500)])
+def test_a_board_whose_sketch_started_a_watchdog_is_brought_up(
+    kind, bites_ms, sim_factory, broker_factory
+):
+    board, broker = sim_factory(kind), broker_factory("embedded")
+    start(board, WATCHDOG % bites_ms)
+    with Board(f"sim:{board.name}") as opened:
+        opened.calm(install.harmless())
+        time.sleep(2)  # longer than the short one allows
+        assert opened.names("/") == ["boot.py", "main.py"]
+    start(board, WATCHDOG % bites_ms)
+    assert "unit-1" in up(board, broker, "--replace-main")
+
+
+@pytest.mark.parametrize("sketch", SWALLOW)
+def test_a_sketch_that_swallows_ctrl_c_is_got_past_by_the_reset_line(
+    sketch, sim_factory, broker_factory
+):
+    """An ESP32 can be reset by the control lines of its port."""
+    board, broker = sim_factory("SIM_ESP32"), broker_factory("embedded")
+    start(board, SWALLOW[sketch])
     assert "unit-1" in up(board, broker, "--replace-main")
 
 
 def test_a_sketch_that_swallows_ctrl_c_is_told(sim_factory):
-    """Nothing short of the reset button gets past it; the words say so."""
+    """On an RP2 nothing but its reset button gets past it; the words say so."""
     board = sim_factory()
-    start(board, SWALLOWS)
+    start(board, SWALLOW["signal"])
+    began = time.monotonic()
     with pytest.raises(KitError, match="reset button") as e, Board(f"sim:{board.name}"):
         pass
-    assert e.value.code == NO_BOARD
+    assert e.value.code == NO_BOARD and time.monotonic() - began < 15
+
+
+def test_a_kit_that_was_killed_while_the_board_reset_leaves_its_program(sim_factory):
+    board = sim_factory()
+    with Board(f"sim:{board.name}") as opened:
+        opened.put("/main.py~off", b"print(1)")
+        opened.calm(install.harmless())
+        assert opened.get("/main.py") == b"print(1)"
+    with Board(f"sim:{board.name}") as opened:
+        opened.put("/main.py~off", b"print(2)")
+        opened.calm(install.harmless())
+        assert opened.names("/") == ["boot.py", "main.py"]
+        assert opened.get("/main.py") == b"print(1)"
 
 
 def test_a_second_up_copies_nothing_and_a_tampered_file_is_mended(sim_factory, broker_factory):

@@ -33,6 +33,8 @@ _NOISE = 65536  # bytes that a sketch may print while it is being stopped
 _CTRL_A, _CTRL_B, _CTRL_C, _CTRL_D = b"\x01", b"\x02", b"\x03", b"\x04"
 _BANNER = b"raw REPL; CTRL-B to exit\r\n"
 _NO_SPACE = errno.ENOSPC  # 28 on every port
+_PROGRAMS = ("boot.py", "main.py")  # what a board runs after a reset, in its root
+_PARKED = "~off"  # behind their names while it must not
 _EXCEPTION = re.compile(r"([A-Z][A-Za-z]+)(?:: (?:\[Errno )?(-?\d+)\b)?")
 # Names that MicroPython gives; any other text of the board stays out of our words.
 _KINDS = {
@@ -95,6 +97,7 @@ class Board:
         self._usb_serial = _usb_serial(self.device)
         self._transport: Any = None
         self._wire: _Wire
+        self._calm = False  # reset by us, and no program of its own was started since
 
     def __enter__(self) -> Board:
         self._open()
@@ -246,13 +249,39 @@ class Board:
 
     # -- resets
 
+    def calm(self, harmless: bytes) -> None:
+        """Reset the board unless no program of its own can have started a watchdog.
+
+        A watchdog cannot be stopped and outlives the soft reset: it would reset the board in the
+        midst of whatever is done to it. `harmless` is the SHA-256 of a main.py that starts none.
+        """
+        for attempts_left in (2, 1, 0):
+            try:
+                if self._calm:
+                    return
+                self._unpark()  # a kit that was killed may have left them so
+                if not self._runs("/boot.py") and self.hash("/main.py") in (None, harmless):
+                    return
+                self.hard_reset()
+            except Silent:  # the watchdog was quicker
+                if not attempts_left:
+                    raise
+                self._reopen(RESET_S)
+                self._enter()
+
     def hard_reset(self) -> None:
         """Reset the board as its button would, and return at its raw prompt.
 
-        Nothing of what was in its memory is left; whatever `boot.py` and `main.py` began is
-        stopped again.
+        Nothing of what was in its memory is left, and neither `boot.py` nor `main.py` was
+        started: they have other names meanwhile.
         """
-        self.exec("limpet_before_reset=1")
+        self._calm = False
+        with contextlib.suppress(Raised):  # no room for a name: then they are started, and stopped
+            self.exec(
+                f"import os\nlimpet_before_reset=1\nfor p in {_PROGRAMS!r}:\n"
+                f" if p in os.listdir('/'):os.rename('/'+p,'/'+p+{_PARKED!r})"
+            )
+            self._calm = True
         self._wire.allow(EXEC_S, _NOISE)
         with contextlib.suppress(OSError, TransportError, KitError):
             self._transport.exec_raw_no_follow("import machine;machine.reset()")
@@ -263,6 +292,7 @@ class Board:
                 self._open()
                 self._enter()
                 if self.exec("print('limpet_before_reset' in globals())").strip() == "False":
+                    self._unpark()
                     return
             except KitError:
                 pass  # a USB port goes and comes again
@@ -272,6 +302,22 @@ class Board:
             time.sleep(0.1)
             self._find_again()
 
+    def _unpark(self) -> None:
+        """The board's programs have their names again; one that was put there meanwhile stays."""
+        self.exec(
+            f"import os\nl=os.listdir('/')\nfor p in {_PROGRAMS!r}:\n"
+            f" q=p+{_PARKED!r}\n if q in l:\n"
+            "  if p in l:os.remove('/'+q)\n  else:os.rename('/'+q,'/'+p)"
+        )
+
+    def _runs(self, path: str) -> bool:
+        """Whether a program has lines that are no comments; False when it is missing."""
+        code = (
+            f"try:\n with open({path!r}) as f:print(any(l.strip() and l[0]!='#' for l in f))\n"
+            "except OSError:print(False)"
+        )
+        return self.exec(code).strip() != "False"
+
     def soft_reset(self, run_main: bool = False) -> None:
         """A fresh interpreter at its raw prompt; with `run_main` the program is started instead.
 
@@ -280,6 +326,7 @@ class Board:
         if not run_main:
             self._fresh()
             return
+        self._calm = False
         self._wire.allow(EXEC_S, _NOISE)
         try:
             self._wire.write(b"\r" + _CTRL_B)
@@ -312,28 +359,68 @@ class Board:
         self._transport = None
 
     def _enter(self) -> None:
-        """To the raw prompt of a fresh interpreter, past whatever runs."""
-        for wait_s, knocks in ((1.0, 2), (3.0, 20), (5.0, 100)):
+        """To the raw prompt of a fresh interpreter, past whatever runs: by and by less gently."""
+        for means, wait_s in (
+            (self._knock, 1.0),
+            (self._knock_on, 1.5),
+            (self._storm, 1.5),
+            (self._pull_reset, 3.0),
+            (self._pull_reset, 3.0),  # its program was quicker
+        ):
             try:
+                if not means():
+                    continue
                 self._wire.allow(wait_s, _NOISE)
-                self._knock(knocks, wait_s / 2)
                 self._wire.write(b"\r" + _CTRL_A)
                 self._transport.read_until(1, _BANNER, timeout=None)
                 self._fresh()
                 return
-            except (OSError, TransportError, Silent):
+            except (OSError, TransportError):
+                self._reopen(5.0)  # it was reset under our hands: its USB port went
+            except Silent:
                 continue
         raise KitError(
-            f"No MicroPython answers at {self.port}. Press the board's reset button and try "
-            f"again. If it holds no MicroPython yet: limpet flash {self.port}",
+            f"No MicroPython answers at {self.port}, or its program does not let go. Press the "
+            "board's reset button and run this again at once. If that does not help, or it holds "
+            f"no MicroPython yet: limpet flash {self.port}",
             NO_BOARD,
         )
 
-    def _knock(self, times: int, within_s: float) -> None:
-        """Ctrl-C, until even a program that catches it now and then has let go."""
+    def _knock(self) -> bool:
+        """Ctrl-C, twice: for an idle prompt and for most programs."""
+        return self._type_ctrl_c(2, 0.05)
+
+    def _knock_on(self) -> bool:
+        """Ctrl-C for a second, for a program that catches it now and then."""
+        return self._type_ctrl_c(40, 0.025)
+
+    def _storm(self) -> bool:
+        """Ctrl-C without a pause, for one that catches each: the next comes while it does so."""
+        return self._type_ctrl_c(100, 0.01, 128)
+
+    def _pull_reset(self) -> bool:
+        """Reset by the port's control lines, and Ctrl-C before its program can catch it."""
+        return ports.pull_reset(self.device, self._wire.serial) and self._type_ctrl_c(60, 0.03)
+
+    def _type_ctrl_c(self, times: int, pause_s: float, at_once: int = 1) -> bool:
         for _ in range(times):
-            self._wire.write(b"\r" + _CTRL_C)
-            time.sleep(min(0.05, within_s / times))
+            self._wire.write(b"\r" + _CTRL_C * at_once)
+            time.sleep(pause_s)
+            self._wire.drop()
+        return True
+
+    def _reopen(self, wait_s: float) -> None:
+        """Open the port again, which may come back under another name."""
+        self._close()
+        end = time.monotonic() + wait_s
+        while True:
+            self._find_again()
+            try:
+                return self._open()
+            except KitError:
+                if time.monotonic() > end:
+                    raise
+            time.sleep(0.1)
 
     def _fresh(self) -> None:
         """Soft reset at the raw prompt: `boot.py` runs, `main.py` does not."""
@@ -347,7 +434,7 @@ class Board:
                 self._transport.read_until(1, _BANNER, timeout=None)
             except Silent:  # boot.py runs on
                 self._wire.allow(5.0, _NOISE)
-                self._knock(5, 1.0)
+                self._type_ctrl_c(20, 0.05)
                 self._wire.write(b"\r" + _CTRL_A)
                 self._transport.read_until(1, _BANNER, timeout=None)
         except (OSError, TransportError):
@@ -395,6 +482,11 @@ class _Wire:
         if time.monotonic() > self._end:
             raise self._silent("stopped answering")
         return len(self._buffer) or int(self.serial.in_waiting)
+
+    def drop(self) -> None:
+        """Forget what has arrived so far."""
+        self._buffer = b""
+        self.serial.reset_input_buffer()
 
     def write(self, data: bytes) -> None:
         """Write all of it."""

@@ -92,10 +92,12 @@ def bring_up(
     payload. Raises `KitError` as `enrolment.enroll` and `enrolment.activate` do.
     """
     with Ledger() as ledger, Board(port) as board:
+        board.calm(install.harmless())
         with console.progress("library") as progress:
             files = install.library(board, progress)
         step("library", f"{files} files written" if files else "up to date")
-        board.soft_reset()  # forgets what was imported of an older one
+        if files:
+            board.hard_reset()  # forgets what was imported of an older one
         unit = enrolment.held(ledger, enrolment.look(board))
         known = unit is not None and unit.state == ACTIVE and not unit.replaces
         if unit is None or not known or plan.replace:

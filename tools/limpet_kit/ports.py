@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from pathlib import Path
+from typing import Any
 
 from . import sim
 from .console import printable
@@ -42,6 +44,26 @@ def simulated(device: str) -> bool:
     """Whether one of our own simulated boards is behind this device path."""
     real = os.path.realpath(device)
     return any(os.path.realpath(board.device) == real for board in sim.all() if board.running)
+
+
+def pull_reset(device: str, port: Any) -> bool:
+    """Reset the board by the control lines of its open port, as far as they are wired to it.
+
+    On an ESP32 RTS pulls its reset, DTR its boot mode; on an RP2 nothing is. False where the port
+    has no such lines. A simulated ESP32's line is a signal: a pseudo-terminal has none.
+    """
+    real = os.path.realpath(device)
+    for board in sim.all():
+        if board.running and os.path.realpath(board.device) == real:
+            return board.pull_reset()
+    try:
+        port.dtr = False
+        port.rts = True
+        time.sleep(0.1)
+        port.rts = False
+    except OSError:
+        return False
+    return True
 
 
 def check(device: str, port: str) -> None:

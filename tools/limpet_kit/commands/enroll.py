@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from .. import enrolment, paths, wifi
+from .. import enrolment, install, paths, wifi
 from ..board import Board
 from ..broker import settings
 from ..console import Console
@@ -82,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
         console.line(f"  {name:<11} {words}")
 
     with Ledger() as ledger, Board(args.port) as board:
+        board.calm(install.harmless())
         unit = enrolment.enroll(board, ledger, chosen, decided, step)
         if not args.no_start:
             unit = enrolment.activate(board, ledger, chosen, unit, step, args.wait)

@@ -108,6 +108,13 @@ class SimBoard:
         kept = {name: value for name, value in new.items() if value is not None}
         write_private(self.folder / "settings.json", json.dumps(kept, indent=2).encode())
 
+    def pull_reset(self) -> bool:
+        """Pull the reset line of its serial port; False where the board has none there."""
+        if not json.loads((self.folder / "board.json").read_text()).get("reset_line"):
+            return False
+        os.kill(self._run()["pid"], signal.SIGUSR1)
+        return True
+
     def stop(self) -> None:
         """End it; the flash stays."""
         self._signal(signal.SIGTERM)

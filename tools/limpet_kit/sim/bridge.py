@@ -1,7 +1,8 @@
 """The process behind a simulated board: its serial port on one side, MicroPython on the other.
 
 `python -m limpet_kit.sim.bridge FOLDER PROGRAM LOCK`; says `ready DEVICE` on stdout and goes on
-until SIGTERM. The lock is an inherited descriptor: it is free when bridge and child have ended.
+until SIGTERM; SIGUSR1 is the reset line of its port. The lock is an inherited descriptor: it is
+free when bridge and child have ended.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from .terminal import ROOM, Outlet, open_raw
 MARK = b"\0limpet board is up\0"  # port/start.py
 RAW = b"raw REPL; CTRL-B to exit\r\n>"
 FRIENDLY = b"\r\n>>> "
+STARTS_MS = 150  # after a pulled reset, for Ctrl-C; a board takes longer to start
 SOFT = b"MPY: soft reboot\r\n"
 _TICK_S = 0.25  # how often the clock of dropped output and a dead child are looked at
 
@@ -45,24 +47,25 @@ class Bridge:
         self._watchdog: tuple[float, float] | None = None  # (time-out in s, end)
         self._wake: float | None = None
         self._child: Child | None = None
+        self._reset_line, self._reset_pull = os.pipe()
         self._hard("power")
 
     # -- resets
 
-    def _hard(self, cause: str) -> None:
+    def _hard(self, cause: str, starts_ms: int = 0) -> None:
         survives = self._board["clock_survives"]
         self._kept = {k: v for k, v in self._kept.items() if k == "clock" and cause in survives}
         self._started = int(time.monotonic() * 1000)
         self._hard_cause = cause
         self._watchdog = None
         self._raw = False
-        self._start(cause)
+        self._start(cause, starts_ms)
 
     def _soft(self) -> None:
         self._out.write(SOFT)
         self._start("soft")
 
-    def _start(self, cause: str) -> None:
+    def _start(self, cause: str, starts_ms: int = 0) -> None:
         state = {
             **self._kept,
             "started": self._started,
@@ -70,6 +73,7 @@ class Bridge:
             "hard_cause": self._hard_cause,
             "backup": self._backup.hex(),
             "main": not self._raw,
+            "starts_ms": starts_ms,
         }
         self._child = Child(self._program, self._folder, state, self._lock)
         self._user = False  # user code runs: what is typed may reach it
@@ -184,7 +188,7 @@ class Bridge:
         """Go on until a signal ends it."""
         while True:
             child = self._child
-            reads = [self.port] if len(self._typed) < ROOM else []
+            reads = [self._reset_line] + ([self.port] if len(self._typed) < ROOM else [])
             writes = [self.port] if self._out.waiting else []
             if child:
                 reads.append(child.pipe)
@@ -192,12 +196,16 @@ class Bridge:
                     reads.append(child.fd)
                 if child.typed.waiting:
                     writes.append(child.fd)
-                    reads.remove(self.port)
+                    reads = [fd for fd in reads if fd != self.port]
             ready, room, _ = select.select(reads, writes, [], self._pause())
             if self.port in room:
                 self._out.flush()
             if self.port in ready:
                 self._type(self._read_port())
+            if self._reset_line in ready:
+                os.read(self._reset_line, 4096)
+                self._reset()
+                continue
             if child:
                 self._serve(child, ready, room)
             self._out.expire()
@@ -234,6 +242,16 @@ class Bridge:
             ends.append(now + _TICK_S)
         return max(0.0, min(ends) - now) if ends else None
 
+    def pull_reset(self) -> None:
+        """Have the loop reset the board: safe within a signal handler."""
+        os.write(self._reset_pull, b"!")
+
+    def _reset(self) -> None:
+        if self._child:
+            self._end()
+        self._wake = None
+        self._hard("hard", STARTS_MS)
+
     def power_off(self) -> None:
         """The end of the board: nothing of it stays."""
         if self._child:
@@ -250,6 +268,7 @@ def main() -> None:
         os._exit(0)
 
     signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGUSR1, lambda number, frame: bridge.pull_reset())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     state = {"pid": os.getpid(), "device": bridge.device}

@@ -79,9 +79,18 @@ def run(names, main):
     # The port's C takes nothing of a board's heap: what these modules leave is cut to its size.
     config.state["ballast"] = bytearray(gc.mem_free() - config.board["heap_free"])
     control.say("user")
-    if _run("/boot.py", names) and main:
+    if _starts() and _run("/boot.py", names) and main:
         _run("/main.py", names)
     sys.stdout.write(MARK)
+
+
+def _starts():
+    """The time in which a board that was reset only listens; False when Ctrl-C came."""
+    try:
+        time.sleep_ms(config.state.get("starts_ms", 0))
+    except KeyboardInterrupt:
+        return False
+    return True
 
 
 def _run(path, names):
