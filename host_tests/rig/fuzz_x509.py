@@ -59,7 +59,7 @@ def damage(der, random):
 
 def main(count, seed):
     import certificates
-    from limpet import trust, x509
+    from limpet import trust, words, x509
 
     samples = [getattr(certificates, name) for name in SAMPLES.split()]
     random = Random(seed)
@@ -72,7 +72,8 @@ def main(count, seed):
             read += 1
             why = judge._look(data, i & 1)
             refused += why is not None
-            if why and (len(why[1].encode()) > 200 or "\n" in why[1]):
+            told = words.of(why[0], why[1:]) if why else ""
+            if len(told.encode()) > 200 or "\n" in told:
                 raise RuntimeError(why)
         except ValueError:
             malformed += 1

@@ -1,7 +1,8 @@
 import errno
+import sys
 import unittest
 
-from limpet import link
+from limpet import link, words
 from limpet.errors import Lost, Refused, Untrusted
 
 CONNACK = b"\x20\x02\x00\x00"
@@ -83,7 +84,7 @@ class Trust:
         return self.stream
 
     def failure(self, error):
-        return self.verdict or Lost("TLS", "the TLS handshake failed: %s" % error)
+        return self.verdict or Lost("TLS", error)
 
 
 class Case(unittest.TestCase):
@@ -171,6 +172,11 @@ class TestOpen(Case):
     def test_failures_by_the_step_that_failed(self):
         self.assertEqual(self.code(Lost, writes=[OSError(111)]), "CONNECT")
         self.assertEqual(self.code(Lost, writes=[None, OSError(-9984)]), "TLS")
+        for number in (104, 32, 111):  # the socket's own, which the first write tells
+            self.assertEqual(self.code(Lost, writes=[OSError(number)]), "CONNECT")
+        # A server that speaks first: its bytes are there when the handshake begins.
+        for fault in (OSError(-0x7200, "MBEDTLS_ERR_SSL_INVALID_RECORD"), OSError("no number")):
+            self.assertEqual(self.code(Lost, writes=[fault]), "TLS")
         self.assertEqual(self.code(Lost, reads=[OSError(104)]), "CLOSED_ON_LOGIN")
         self.assertEqual(self.code(Lost, reads=[b""]), "CLOSED_ON_LOGIN")
         self.assertEqual(self.code(Lost, reads=[b"\x30\x00"]), "MALFORMED")
@@ -188,14 +194,16 @@ class TestOpen(Case):
         class Esp32:
             platform = "esp32"
 
-        link.sys = Esp32
+        words.sys = Esp32
         for e in (OSError(errno.ENOMEM), OSError(-17040, "X+MBEDTLS_ERR_MPI_ALLOC_FAILED")):
             try:
                 self.open(writes=[None, e])
                 self.fail("no error")
             except Lost as failure:
                 self.assertEqual(failure.code, "MEMORY")
-                self.assertTrue("idf_heap_info" in failure.words)
+                told = words.of(failure.code, failure.facts)
+                self.assertTrue("idf_heap_info" in told, told)
+        words.sys = sys
 
     def test_close_closes_both_whatever_happened(self):
         self.code(Lost, writes=[OSError(104)])

@@ -8,7 +8,6 @@ import os
 
 from . import packets, vault
 from .dial import Dialler, interface
-from .errors import LimpetError
 from .flight import WAIT, Flight, Message
 from .keeper import OFFLINE, UNPROVISIONED, Keeper
 from .logins import Logins
@@ -53,9 +52,9 @@ class Client:
         random=_random,
         time_servers=SERVERS,
     ):
-        log = log or (lambda line: None)
         store = store or vault.Vault()
         self._status = Status(OFFLINE, log)
+        log = self._status.log
         self.counters = self._status.counters
         self._router = Router(log)
         self._flight = Flight(window, queue, full)
@@ -166,7 +165,7 @@ class Client:
         """Return when the client is online; raises LimpetError when it holds no credential."""
         await self._keeper.settled.wait()
         if self.state == UNPROVISIONED:
-            raise LimpetError(UNPROVISIONED, self.reason)
+            raise self._status.reason
 
     def try_now(self):
         """End the present pause: for a button, or when the network is known to be back."""
@@ -187,7 +186,7 @@ class Client:
     @property
     def reason(self):
         """Words for the last failure, empty while online."""
-        return self._status.reason
+        return str(self._status.reason)
 
     @property
     def next_try(self):

@@ -55,7 +55,7 @@ class Dialler:
                     self.resolver.good(host, int(port))
                     return link, present
             self.resolver.bad(host, int(port))
-        raise failure or Lost("NO_SERVER", "the vault names no server")
+        raise failure or Lost("NO_SERVER")
 
     @property
     def ends(self):

@@ -1,13 +1,27 @@
-"""What can go wrong on the way to the server: three classes, each with a cause code and words."""
+"""What can go wrong on the way to the server: three classes, each with a cause code and facts."""
+
+import sys
 
 
 class LimpetError(Exception):
-    """`code` is a cause in capitals, `words` one sentence for a person."""
+    """`code` is a cause in capitals; `facts` are what its sentence (words.py) names beside."""
 
-    def __init__(self, code, words):
-        super().__init__(code, words)
+    def __init__(self, code, *facts):
+        super().__init__(code, *facts)
         self.code = code
-        self.words = words
+        self.facts = facts
+
+    @property
+    def words(self):
+        """One sentence for a person, of at most 200 characters."""
+        try:
+            from . import words
+
+            return words.of(self.code, self.facts)
+        except (ImportError, MemoryError):
+            return self.code
+        finally:
+            forget("words")
 
     def __str__(self):
         return self.words
@@ -23,3 +37,10 @@ class Untrusted(LimpetError):
 
 class Refused(LimpetError):
     """Our server refused this device's account (CONNACK 4 or 5 on a verified link)."""
+
+
+def forget(name):
+    """Give the memory of a module back that is needed seldom; it is loaded again the next time."""
+    package = __name__.rpartition(".")[0]
+    if sys.modules.pop("%s.%s" % (package, name), None):
+        delattr(sys.modules[package], name)

@@ -79,9 +79,9 @@ class Flight:
             if self._policy == WAIT:
                 return False
             if self._policy == RAISE:
-                raise Lost("FULL", "the queue holds %d messages, its limit" % len(messages))
+                raise Lost("FULL", len(messages))
             self.dropped += 1
-            failure = Lost("DROPPED", "a newer message took this one's place in the queue")
+            failure = Lost("DROPPED")
             messages.pop(self._sent).end(failure)
         messages.append(message)
         return True

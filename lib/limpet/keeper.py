@@ -25,9 +25,8 @@ REFUSED = "REFUSED"
 _BEAT_MS = const(2_000)  # the watchdog is fed this often; an RP2040's bites after 8.3 s
 _SLACK_MS = const(10_000)  # by which a step may exceed its time before the watchdog starves
 _GOODBYE_MS = const(1_000)
-NO_CREDENTIAL = "this board holds no credential: run limpet up"
 
-WAITED = Refused("REFUSED", "the server had refused this device's account before the reset")
+WAITED = Refused("REFUSED", "before the reset")
 _STATES = {retry.REFUSED: REFUSED, retry.UNTRUSTED: UNTRUSTED}
 
 
@@ -111,12 +110,12 @@ class Keeper:
             while True:
                 try:
                     record = self.logins.record()
-                    words = NO_CREDENTIAL
+                    why = LimpetError(UNPROVISIONED)
                 except LimpetError as e:
                     record = None
-                    words = e.words
+                    why = e
                 if not record:
-                    self._status.set(UNPROVISIONED, words)
+                    self._status.set(UNPROVISIONED, why)
                     self.settled.set()
                     await self._kit.wiped()
                     return
@@ -131,7 +130,7 @@ class Keeper:
                 except LimpetError as e:
                     failure = e
                 except Exception as e:  # a fault of ours must not leave a device dead
-                    failure = Lost("ERROR", "connecting failed: %s" % repr(e))
+                    failure = Lost("ERROR", repr(e))
                 await self._pause(failure)
         finally:
             self.settled.clear()
@@ -253,7 +252,7 @@ class Keeper:
     def send_nowait(self, message):
         """Queue a QoS 1 message; raises Lost (FULL) when there is no room."""
         if not self.flight.put(message):
-            raise Lost("FULL", "the queue is full")
+            raise Lost("FULL")
         self._pump()
 
     def _pump(self):

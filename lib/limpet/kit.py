@@ -73,7 +73,7 @@ class Kit:
         elif then == changes.WIPE:
             self._log("the kit wiped this device")
             self._vault.wipe()
-            session.fail(Lost("WIPED", "the kit wiped this device"))
+            session.fail(Lost("WIPED"))
 
     async def _tell(self, ack):
         waiting = self._send(Message(self._router.kit_ack, ack, QOS1 | RETAIN))
@@ -84,7 +84,7 @@ class Kit:
 
     async def _restart(self, session):
         await session.goodbye()
-        session.fail(Lost(CHANGE, "logging in with the new record"))
+        session.fail(Lost(CHANGE))
 
     def _scrub(self):
         if self._vault.scrub_due and not self._vault.pending:

@@ -21,11 +21,6 @@ DEADLINE_MS = 60_000
 
 _LOOK_MS = const(1_000)  # in a handshake: it may also wait for room to write
 
-_NO_MEMORY = {
-    "rp2": "free 60 KB before the client is made: TLS lives in the same heap",
-    "esp32": "the heap outside Python is full: see esp32.idf_heap_info(esp32.HEAP_DATA)",
-}
-
 
 class Link:
     """One try at one address. `stream` is usable once `open` has ended; `close` in any case."""
@@ -33,7 +28,7 @@ class Link:
     def __init__(self):
         self.raw = None
         self.stream = None
-        self._step = ("CONNECT", "no connection to the server (%s)")
+        self._step = "CONNECT"  # code of what a failure now means, None in the handshake
 
     def open(self, address, trust, hello):
         """Connect, verify, send CONNECT, read CONNACK; a generator.
@@ -52,7 +47,7 @@ class Link:
         except OSError as e:
             # Which number means "in progress" differs by port.
             if e.args[0] not in (errno.EINPROGRESS, errno.EAGAIN, errno.EALREADY):
-                raise Lost("CONNECT", "no connection to the server (%s)" % e)
+                raise Lost("CONNECT", e)
         yield raw, True, self._left()
         self._left()
         yield from self.write(hello())
@@ -90,45 +85,47 @@ class Link:
             if n:
                 return n
             if n is not None:
-                raise Lost(self._step[0], self._step[1] % "closed")
+                raise Lost(self._step or "CLOSED", "closed")
             yield self.raw, False, self._left()
 
     def login(self):
         """Read the server's answer to CONNECT; a generator of its session-present flag."""
-        self._step = ("CLOSED_ON_LOGIN", "the server ended the connection after CONNECT (%s)")
+        self._step = "CLOSED_ON_LOGIN"
         answer = bytearray(4)
         view = memoryview(answer)
         have = 0
         while have < 4:
             have += yield from self.read(view[have:])
             if answer[0] != 0x20 or (have > 1 and answer[1] != 2) or answer[2] > 1:
-                raise Lost("MALFORMED", "the server's answer to CONNECT is not a CONNACK")
+                raise Lost("MALFORMED", "CONNACK")
         code = answer[3]
         if code == 4 or code == 5:
-            raise Refused("REFUSED", "the server refused this device's account (code %d)" % code)
+            raise Refused("REFUSED", code)
         if code:
-            raise Lost("CONNACK", "the server cannot take this device now (code %d)" % code)
+            raise Lost("CONNACK", code)
         return answer[2]
 
     def _try(self, call, buf):
         try:
             return call(buf)
         except (OSError, ValueError, MemoryError) as e:
-            failure = self._trust.failure(
-                e
-            )  # its own reason comes first, then the step that failed
+            failure = self._trust.failure(e)  # its own reason comes first, then the step
             if isinstance(failure, Lost):
+                step = self._step
+                # The first write tells how connecting went, by the socket's own number (above 0);
+                # a server that speaks first makes it a fault of TLS.
+                if step == "CONNECT" and not _of_socket(e):
+                    step = None
                 if _is_memory(e):
-                    words = _NO_MEMORY.get(sys.platform, "this machine has no memory left")
-                    failure = Lost("MEMORY", "not enough memory for TLS (%s): %s" % (e, words))
-                elif self._step and failure.code == "TLS":
-                    failure = Lost(self._step[0], self._step[1] % e)
+                    failure = Lost("MEMORY", e)
+                elif step and failure.code == "TLS":
+                    failure = Lost(step, e)
         raise failure
 
     def _left(self):
         left = ticks_diff(self._until, ticks_ms())
         if left <= 0:
-            raise Lost("DEADLINE", "no login within %d s of the first try" % (DEADLINE_MS // 1000))
+            raise Lost("DEADLINE")
         return left
 
     def close(self):
@@ -140,6 +137,10 @@ class Link:
             except OSError:
                 pass
         self.stream = self.raw = None
+
+
+def _of_socket(e):
+    return isinstance(e, OSError) and isinstance(e.args[0], int) and e.args[0] > 0
 
 
 def _is_memory(e):

@@ -47,7 +47,7 @@ class Outbox:
         keys = self._load()
         if len(keys) >= self._limit:
             if not self._drop:
-                raise LimpetError("FULL", "the outbox holds %d messages, its limit" % len(keys))
+                raise LimpetError("FULL", len(keys))
             self._remove(keys[0])
             self.dropped += 1
         topic = topic.encode()

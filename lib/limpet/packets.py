@@ -153,9 +153,9 @@ class In:
                 break
             shift += 7
             if shift > 21:
-                raise Lost("MALFORMED", "the server sent a length that MQTT does not allow")
+                raise Lost("MALFORMED", "length")
         if p - pos + n > len(buf):
-            raise Lost("TOO_BIG", "the server announced a packet of %d bytes" % n)
+            raise Lost("TOO_BIG", n)
         if p + n > have:
             return self._wait(pos)
         self.op = buf[pos]
@@ -189,7 +189,7 @@ class In:
         else:  # QoS 2 was never asked for; QoS 0 is never sent again
             bad = op & 14 or q > end
         if bad or q == p + 2:
-            raise Lost("MALFORMED", "the server sent a malformed PUBLISH")
+            raise Lost("MALFORMED", "PUBLISH")
         self.pid = pid
         self.payload = q
 

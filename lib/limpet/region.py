@@ -6,7 +6,7 @@ from hashlib import sha256
 from micropython import const
 
 from .errors import LimpetError
-from .store import ITEMS, no_space
+from .store import ITEMS
 
 _BLOCK = const(4096)
 _PAGE = const(256)  # rp2 programs whole pages of this size, esp32 anything
@@ -42,7 +42,7 @@ class RawStore:
         """Replace the item; raises LimpetError FLASH. A cut leaves no item."""
         sector = ITEMS.index(item)
         if len(data) > _BLOCK - 8:
-            raise no_space()
+            raise LimpetError("NO_SPACE")
         whole = memoryview(bytearray(_head(data)) + data)
         page = bytearray(_PAGE)
         try:
@@ -54,7 +54,7 @@ class RawStore:
                     page[i] = 0xFF
                 self._device.writeblocks(sector, page, at)
         except OSError as e:
-            raise LimpetError("FLASH", "the flash of this board does not take writes (%s)" % e)
+            raise LimpetError("FLASH", e)
 
     def erase(self, item):
         """Erase the item's sector, unless it is blank."""

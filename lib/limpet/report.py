@@ -7,7 +7,7 @@ from micropython import const
 
 from .dial import hello
 from .errors import LimpetError, Lost
-from .keeper import NO_CREDENTIAL, UNPROVISIONED, WAITED
+from .keeper import UNPROVISIONED, WAITED
 
 _ACK_MS = const(20_000)
 
@@ -24,7 +24,7 @@ async def report(keeper, message, slept_s):
     out = keeper.out
     record = logins.record()
     if not record:
-        raise LimpetError(UNPROVISIONED, NO_CREDENTIAL)
+        raise LimpetError(UNPROVISIONED)
     logins.skip(slept_s)
     if logins.waiting():
         record.wipe()
@@ -48,7 +48,7 @@ async def report(keeper, message, slept_s):
         logins.accepted(record)
         await session.goodbye()
     except asyncio.TimeoutError:
-        raise _failed(logins, Lost("NO_ACK", "the report was not acknowledged within 20 s"))
+        raise _failed(logins, Lost("NO_ACK", "report"))
     except LimpetError as e:
         raise _failed(logins, e)
     finally:

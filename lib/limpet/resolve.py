@@ -63,7 +63,7 @@ class Resolver:
         if not found:
             if known:  # better than nothing while DNS is away
                 return known
-            raise Lost("DNS", "the name %s cannot be looked up (%s)" % (host, why))
+            raise Lost("DNS", host, why)
         self._known[key] = found
         return found
 

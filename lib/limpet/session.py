@@ -82,11 +82,11 @@ class Session:
         except LimpetError as e:
             self.fail(e)
         except Exception as e:
-            self.fail(Lost("ERROR", "the connection ended: %s" % repr(e)))
+            self.fail(Lost("ERROR", repr(e)))
 
     def close(self):
         """Leave the socket alone from now on; before it is closed."""
-        self.fail(Lost("CLOSED", "closed"))
+        self.fail(Lost("CLOSED"))
         if self._writer:
             self._writer.cancel()
         self._flight.lost()
@@ -102,7 +102,7 @@ class Session:
         try:
             done = self._write(buf, at, n)
         except (OSError, ValueError) as e:
-            self.fail(Lost("WRITE", "the connection broke while sending (%s)" % e))
+            self.fail(Lost("WRITE", e))
             return DONE
         if done == n and not left:
             return DONE
@@ -118,7 +118,7 @@ class Session:
             await self._push(buf, at, n)
             await self._push(rest, len(rest) - left, left)
         except (OSError, ValueError) as e:
-            self.fail(Lost("WRITE", "the connection broke while sending (%s)" % e))
+            self.fail(Lost("WRITE", e))
         self._writer = None
         if not self.failure:
             self._busy = False
@@ -213,13 +213,13 @@ class Session:
             try:
                 n = self._read(in_.room())
             except (OSError, ValueError) as e:
-                raise Lost("READ", "the connection broke (%s)" % e)
+                raise Lost("READ", e)
             if n is None:
                 turns = 0
                 await self._readable
                 continue
             if not n:
-                raise Lost("CLOSED", "the server closed the connection")
+                raise Lost("CLOSED", "by the server")
             self._heard_at = ticks_ms()
             self._pinged = False
             self._counters.bytes_in += n
@@ -250,7 +250,7 @@ class Session:
             self._codes = bytes(in_.buf[at + 2 : in_.end])
             self._granted.set()
         elif op != packets.PINGRESP or size:
-            raise Lost("MALFORMED", "the server sent a packet out of place (0x%02x)" % op)
+            raise Lost("MALFORMED", "0x%02x" % op)
 
     def _is_granted(self, buf, at, size):
         """Whether this SUBACK answers our SUBSCRIBE."""
@@ -269,13 +269,13 @@ class Session:
             self._sent_at = now
         silent = ticks_diff(now, self._heard_at)
         if silent > keepalive * 5 // 4:
-            self.fail(Lost("SILENT", "the server was silent for %d s" % (silent // 1000)))
+            self.fail(Lost("SILENT", "%d s" % (silent // 1000)))
         elif self._busy:
             return
         elif self._flight.overdue(now, _ACK_MS):
-            self.fail(Lost("NO_ACK", "a message was not acknowledged within 20 s"))
+            self.fail(Lost("NO_ACK", "message"))
         elif self._wanted and ticks_diff(now, self._asked_at) > _ACK_MS:
-            self.fail(Lost("NO_ACK", "a subscription was not answered within 20 s"))
+            self.fail(Lost("NO_ACK", "subscription"))
         else:
             half = keepalive // 2
             if ticks_diff(now, self._sent_at) > half or (silent > half and not self._pinged):

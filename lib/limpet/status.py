@@ -8,6 +8,10 @@ from micropython import const
 _KEPT = const(8)  # changes that a slow reader of events can catch up with
 
 
+def _silent(line):
+    pass
+
+
 class Counters:
     """Since the client was made."""
 
@@ -27,9 +31,9 @@ class Status:
 
     def __init__(self, state, log):
         self.state = state
-        self.reason = ""  # words for the last failure
+        self.reason = ""  # the last failure, or a word; its sentence is made when asked for
         self.counters = Counters()
-        self.log = log
+        self.log = log or _silent
         self._next_at = None
         self.changes = []  # the last of them: (state, reason)
         self.count = 0
@@ -41,7 +45,8 @@ class Status:
             return
         self.state = state
         self.reason = reason
-        self.log("%s: %s" % (state, reason) if reason else state)
+        if self.log is not _silent:  # or each failure would load the sentences for nobody
+            self.log("%s: %s" % (state, reason) if reason else state)
         self.changes.append((state, reason))
         if len(self.changes) > _KEPT:
             self.changes.pop(0)
@@ -53,7 +58,7 @@ class Status:
         failures = self.counters.failures
         failures[failure.code] = failures.get(failure.code, 0) + 1
         self._next_at = next_at
-        self.set(state, failure.words)
+        self.set(state, failure)
         self.log("next try in %d s" % self.next_try)
 
     @property
@@ -80,4 +85,5 @@ class Events:
             status.changed.clear()
             await status.changed.wait()
         self._seen = max(self._seen, status.count - len(status.changes)) + 1
-        return status.changes[self._seen - status.count - 1]
+        state, reason = status.changes[self._seen - status.count - 1]
+        return state, str(reason)

@@ -43,11 +43,6 @@ def _raw(device):
     return RawStore(device)
 
 
-def no_space():
-    """The error of a full flash."""
-    return LimpetError("NO_SPACE", "the flash of this board is full: remove files you do not need")
-
-
 _FILL = const(600)  # bytes: too large to lie in the folder's own blocks
 _CHURN = const(300)  # calls that compact the folder twice, at a program size of 32 bytes
 
@@ -82,12 +77,12 @@ class FileStore:
             pass  # it is there
         # The old file stays until the new one is closed; a new folder entry may take a block.
         if self.free() < len(data) + 3 * _BLOCK:
-            raise no_space()
+            raise LimpetError("NO_SPACE")
         try:
             with open(self._path(item), "wb") as f:
                 f.write(data)
         except OSError as e:
-            raise LimpetError("FLASH", "the flash of this board does not take writes (%s)" % e)
+            raise LimpetError("FLASH", e)
 
     def erase(self, item):
         """Remove the item; nothing happens when there is none."""

@@ -94,7 +94,7 @@ class Router:
         found = self._cache.get(topic)
         if found is None:
             if not self._device:
-                raise LimpetError("NO_NAME", "start an enrolled client before it publishes")
+                raise LimpetError("NO_NAME")
             if len(self._cache) >= _MAX_CACHED:
                 self._cache.clear()
             found = self._cache[topic] = self.absolute(topic, "up")

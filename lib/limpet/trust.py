@@ -21,29 +21,21 @@ _X509_HIGH = const(0x3000)
 _X509_ALLOC_FAILED = const(0x2880)
 _BAD_CERTIFICATE = const(0x7A00)
 _FATAL_ALERT = const(0x7780)
-_LONGEST = const(200)  # bytes of a reason: it is shown, logged, and told at the next login
+_LONGEST = const(160)  # bytes of a fact: it may hold what a server sent
 _FORWARD_SECRET = ("TLS1-3-", "TLS-ECDHE-ECDSA-", "TLS-ECDHE-RSA-")
 _SHARED = ("TLS-ECDHE-PSK-", "TLS-PSK-")
 
-# What mbedTLS says of a certificate (library/x509_crt.c), and what we say.
+# What mbedTLS says of a certificate (library/x509_crt.c), and what we call it.
 _FAULTS = (
-    (
-        "not correctly signed",
-        "SIGNATURE",
-        "the server's certificate is not signed by this device's anchor: another server, "
-        "or one with a new CA (limpet anchor add)",
-    ),
-    ("in the future", "CLOCK", "the server's certificate is not valid yet by this board's clock"),
-    ("expired", "EXPIRED", "the server's certificate has ended: renew it"),
-    ("expected CN", "NAME", "the server's certificate is for another name"),
-    ("unacceptable", "WEAK", "a certificate of the server has a weak key or hash"),
-    ("Usage", "USAGE", "a certificate of the server is not made for this use"),
+    ("not correctly signed", "SIGNATURE"),
+    ("in the future", "CLOCK"),
+    ("expired", "EXPIRED"),
+    ("expected CN", "NAME"),
+    ("unacceptable", "WEAK"),
+    ("Usage", "USAGE"),
 )
-_UNREADABLE = (
-    "MALFORMED",
-    "a certificate of the server cannot be read: make a new one (limpet doctor names the fault)",
-)
-_NO_MEMORY = ("MEMORY", "no memory to check the server's certificate")
+_UNREADABLE = ("MALFORMED", "a certificate")
+_NO_MEMORY = ("MEMORY",)
 
 
 class Trust:
@@ -70,7 +62,7 @@ class Trust:
         _limit_suites(context, psk)
         if psk:
             if not hasattr(context, "psk_key"):
-                raise Untrusted("PSK", "this firmware has no TLS-PSK: it needs MicroPython 1.29")
+                raise Untrusted("PSK", "this firmware has none")
             context.psk_identity, context.psk_key = psk
             return
         try:
@@ -79,13 +71,11 @@ class Trust:
             if client:
                 context.load_cert_chain(*client)
         except (ValueError, OSError) as e:
-            raise Untrusted(
-                "ANCHOR", _plain("a certificate or key in the vault is broken: %s" % e)
-            )
+            raise Untrusted("ANCHOR", _plain(str(e)))
         context.verify_callback = self._check
 
     def _begin(self):
-        self.why = None  # (code, words) of the first refusal
+        self.why = None  # (code, facts ...) of the first refusal
         self._pinned = not self._pins
         self.chain_ends = 0  # earliest notAfter of the chain, s since 1970
         self.anchor_ends = 0  # that of its anchor
@@ -104,29 +94,23 @@ class Trust:
             return Lost(*_NO_MEMORY)
         if self.why:
             return Untrusted(*self.why)
-        text = _plain(str(error))
+        text = _plain(str(error.args[-1] if error.args else error))
         if isinstance(error, ValueError):  # mbedTLS gives certificate faults as texts
-            for fault, code, words in _FAULTS:
+            for fault, code in _FAULTS:
                 if fault in text:
-                    return Untrusted(code, words)
+                    return Untrusted(code)
             return Untrusted("CERTIFICATE", text)
         code = error.args[0] if error.args else 0
         code = -code if isinstance(code, int) else 0
         if code == _X509_ALLOC_FAILED:
             return Lost(*_NO_MEMORY)
         if _X509_LOW <= code <= _X509_HIGH or code == _BAD_CERTIFICATE:
-            return Untrusted(
-                "CERTIFICATE", _plain("the server's certificate was refused: " + text)
-            )
+            return Untrusted("CERTIFICATE", text)
         if code == _FATAL_ALERT and self._psk:
-            return Untrusted(
-                "PSK", "the server does not know this device's identity, or has another key for it"
-            )
+            return Untrusted("PSK")
         if code == _FATAL_ALERT and self._client and self.server_ends:
-            return Lost(
-                "CLIENT_CERTIFICATE", "the server does not take this device's own certificate"
-            )
-        return Lost("TLS", _plain("the TLS handshake failed: " + text))
+            return Lost("CLIENT_CERTIFICATE")
+        return Lost("TLS", text)
 
     def _check(self, der, depth):
         # `der` lies in memory that mbedTLS frees: nothing of it may be kept. An exception here
@@ -145,34 +129,19 @@ class Trust:
         found = x509.Certificate(der)
         now = self._now()
         if now < found.not_before:
-            return (
-                "CLOCK",
-                "this board's clock says %s, the server's certificate begins on %s: the time is "
-                "not known yet (NTP), or wrong" % (clock.date(now), clock.date(found.not_before)),
-            )
+            return "CLOCK", clock.date(now) + " here", "valid from " + clock.date(found.not_before)
         ends = found.not_after
         if now > ends:
-            return (
-                "EXPIRED",
-                "a certificate of the server ended on %s, this board's clock says %s: renew it"
-                % (clock.date(ends), clock.date(now)),
-            )
+            return "EXPIRED", clock.date(now) + " here", "valid to " + clock.date(ends)
         if not x509.strong_key(der, *found.key):
-            return (
-                "WEAK",
-                "a key of the server's chain is below RSA-2048 and P-256: make it anew",
-            )
+            return "WEAK", "a key below RSA-2048 and P-256"
         # An anchor is believed for itself; what it is signed with proves nothing.
         if not (depth and found.self_issued) and not x509.strong_hash(der, *found.signature):
-            return ("WEAK", "a certificate of the server is signed with less than SHA-256")
+            return "WEAK", "signed with less than SHA-256"
         if found.constrained:
-            return (
-                "CONSTRAINTS",
-                "a CA of the server has name constraints, which this device cannot check: use a "
-                "CA without",
-            )
+            return ("CONSTRAINTS",)
         if found.usage and not x509.for_servers(der, *found.usage):
-            return ("USAGE", "a certificate of the server is not for servers (no serverAuth)")
+            return "USAGE", "no serverAuth"
         if not self._pinned:
             key, end = found.key
             self._pinned = hashlib.sha256(der[key:end]).digest() in self._pins
@@ -183,10 +152,7 @@ class Trust:
             return None
         why = self._look_for_name(der, found.names)
         if not why and not self._pinned:
-            why = (
-                "PIN",
-                "no key of the server's chain is one that this device was told to expect",
-            )
+            why = ("PIN",)
         if not why:
             self.server_ends = ends
         return why
@@ -205,13 +171,7 @@ class Trust:
                         seen.append(name[:40])
                 elif tag == x509.IP_ADDRESS and der[start:at] == self._address:
                     return None
-        return (
-            "NAME",
-            _plain(
-                "the server's certificate is for %s, this device expects %s: put that name into it"
-                % (_plain(b", ".join(seen)) or "no name", self.host)
-            ),
-        )
+        return "NAME", _plain(b", ".join(seen)) or "no name", "this device dials " + self.host
 
 
 def _limit_suites(context, psk):

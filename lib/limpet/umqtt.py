@@ -90,7 +90,7 @@ class MQTTClient(robust.MQTTClient):
             self._hang_up()
             record = self._logins.record()
             if not record:
-                raise LimpetError("UNPROVISIONED", "this board holds no credential")
+                raise LimpetError("UNPROVISIONED")
             try:
                 return self._login(record)
             except (LimpetError, OSError, ValueError, MemoryError) as e:
@@ -231,12 +231,12 @@ class MQTTClient(robust.MQTTClient):
         self._send(packet, 0, len(packet))
         self._await(lambda: self._granted)
         if len(self._granted) != len(filters):
-            raise Lost("MALFORMED", "the server answered another subscription")
+            raise Lost("MALFORMED", "SUBACK")
         return self._granted
 
     def _send(self, buf, at, n):
         if not self._link:
-            raise Lost("CLOSED", "not connected")
+            raise Lost("CLOSED")
         self._sent_at = ticks_ms()
         until = ticks_add(self._sent_at, _ANSWER_MS)
         while n:
@@ -246,7 +246,7 @@ class MQTTClient(robust.MQTTClient):
                 at += done
                 n -= done
             elif ticks_diff(until, ticks_ms()) < 0:
-                raise Lost("WRITE", "the server took nothing for 20 s")
+                raise Lost("WRITE", "nothing taken for 20 s")
             else:
                 self._waits.ready(self._link.raw, True, 1_000)
 
@@ -255,7 +255,7 @@ class MQTTClient(robust.MQTTClient):
         until = ticks_add(ticks_ms(), _ANSWER_MS)
         while not found():
             if ticks_diff(until, ticks_ms()) < 0:
-                raise Lost("NO_ACK", "the server did not answer within 20 s")
+                raise Lost("NO_ACK")
             self._next(_NAP_MS)
 
     def _receive(self, ms):
@@ -269,7 +269,7 @@ class MQTTClient(robust.MQTTClient):
     def _next(self, ms):
         """Handle one packet that has come, or comes within `ms`; its first byte, or None."""
         if not self._link:
-            raise Lost("CLOSED", "not connected")
+            raise Lost("CLOSED")
         in_ = self._in
         while not in_.next():
             n = self._link.stream.readinto(in_.room())
@@ -281,7 +281,7 @@ class MQTTClient(robust.MQTTClient):
                 self._waits.ready(self._link.raw, False, ms)
                 ms = 0
             elif not n:
-                raise Lost("CLOSED", "the server closed the connection")
+                raise Lost("CLOSED", "by the server")
             else:
                 in_.have += n
                 self._heard_at = ticks_ms()
@@ -293,7 +293,7 @@ class MQTTClient(robust.MQTTClient):
         elif op == packets.SUBACK and in_.end - in_.at > 2:
             self._granted = bytes(in_.buf[in_.at + 2 : in_.end])
         elif op != packets.PINGRESP:
-            raise Lost("MALFORMED", "the server sent a packet out of place (0x%02x)" % op)
+            raise Lost("MALFORMED", "0x%02x" % op)
         return op
 
     def _deliver(self, in_):
@@ -314,7 +314,7 @@ class MQTTClient(robust.MQTTClient):
         keepalive = self.keepalive * 1000
         silent = ticks_diff(now, self._heard_at)
         if silent > keepalive * 5 // 4:
-            raise Lost("SILENT", "the server was silent for %d s" % (silent // 1000))
+            raise Lost("SILENT", "%d s" % (silent // 1000))
         idle = ticks_diff(now, self._sent_at)
         if max(silent, idle) > keepalive // 2 and idle > keepalive // 8:
             self._send(_PING, 0, 2)

@@ -99,30 +99,19 @@ class Vault:
             return None
         source, generation, vault_id, _ = head
         if source not in self.keys.sources:
-            self._fault = LimpetError(
-                "VAULT_SOURCE",
-                "this board holds a record of key source %d, which it does not accept: "
-                "enrol it again" % source,
-            )
+            self._fault = LimpetError("VAULT_SOURCE", source)
             return None
         secret = self.keys.secret(source, slot)
         fields = secret and seal.open(seal.RECORD, box, secret, self.aad)
         if not fields:
-            self._fault = LimpetError(
-                "VAULT_CLOSED",
-                "this board cannot open the record it holds: it is damaged, it is another "
-                "board's, or its key is gone; enrol it again",
-            )
+            self._fault = LimpetError("VAULT_CLOSED")
             return None
         try:
             if not record.newer(fields):
                 return Record(fields, generation, vault_id, source, slot)
-            self._fault = LimpetError(
-                "VAULT_NEWER",
-                "this board's record is newer than its firmware: update the firmware",
-            )
+            self._fault = LimpetError("VAULT_NEWER")
         except ValueError:
-            self._fault = LimpetError("VAULT_CLOSED", "this board's record is damaged")
+            self._fault = LimpetError("VAULT_CLOSED", "damaged")
         return None
 
     # -- changing: slots.py, loaded when it is needed

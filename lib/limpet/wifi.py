@@ -61,7 +61,7 @@ class Wifi:
                 self._first = at
                 self._keys_refused = 0
                 return
-        raise Lost("WIFI", "no Wi-Fi network could be joined (%s)" % why)
+        raise Lost("WIFI", why)
 
     def _configure(self, **options):
         try:
