@@ -62,6 +62,26 @@ class TestLogins(unittest.TestCase):
         self.assertEqual(account, 2)
         self.assertTrue(0 <= wait <= 2_000 and wait)
 
+    def test_an_older_record_put_back_beside_the_newer_is_not_used(self):
+        self.enrol()
+        old = {item: self.store.items[item] for item in ("box0", "key0")}
+        self.change(2)
+        self.assertEqual(self.login(), (2, None))
+        self.store.items.update(old)
+        self.boot()
+        self.assertEqual(self.login(), (2, None))
+        self.assertEqual([r.one(3) for r in self.vault.records()], [b"2"])
+        self.assertTrue("box0" not in self.store.items and "key0" not in self.store.items)
+        # Nor does it win while the network is cut: its account has ended, the newer one stays.
+        self.store.items.update(old)
+        self.boot()
+        for _ in range(5):
+            self.assertEqual(self.login(LOST), (2, 0))
+            self.assertEqual(self.login(REFUSED)[0], 1)
+            self.assertEqual(self.vault.journal.strikes, 0)
+        self.assertEqual(self.login(), (2, None))
+        self.assertEqual([r.one(3) for r in self.vault.records()], [b"2"])
+
     def test_three_strikes_drop_it_and_the_kit_learns_why(self):
         self.enrol()
         self.change(2)
