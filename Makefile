@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= auto
 
-.PHONY: demo test test-slow bench bench-storm lint format clean
+.PHONY: demo test test-slow test-board bench bench-storm lint format clean
 
 demo: $(STAMP)
 	@$(BIN)/limpet demo --json
@@ -15,6 +15,10 @@ test: $(STAMP) lint
 
 test-slow: $(STAMP)
 	@$(BIN)/python -m pytest -n $(WORKERS)
+
+# make test-board PORT=/dev/ttyACM0 (or sim:NAME): the library's unit tests on a board
+test-board: $(STAMP)
+	@$(BIN)/python host_tests/board.py $(PORT) $(if $(JUNIT),--junit $(JUNIT))
 
 bench: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"

@@ -5,11 +5,9 @@ import json
 from pathlib import Path
 
 import pytest
-from rig.micropython import PORTS, ROOT
+from rig.micropython import OWN_PORT, PORTS, ROOT
 
 UNIT = sorted((ROOT / "host_tests" / "unit").glob("test_*.py"))
-# These play a port themselves: on another one underneath, their numbers would not be its own.
-OWN_PORT = ("test_link",)
 CASES = [
     pytest.param(file, port, id=f"{file.stem}-{port or 'desktop'}")
     for file in UNIT

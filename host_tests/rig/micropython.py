@@ -13,9 +13,21 @@ import pytest
 from limpet_kit import install, sim
 from limpet_kit import micropython as micropython_program
 
-__all__ = ["LIB", "PORTS", "ROOT", "as_port", "compiled_library", "environment", "micropython"]
+__all__ = [
+    "LIB",
+    "OWN_PORT",
+    "PORTS",
+    "ROOT",
+    "as_port",
+    "compiled_library",
+    "environment",
+    "micropython",
+]
 
 PORTS = ("SIM_RP2", "SIM_ESP32")  # whose modules a script can run on, without a board
+# These unit tests play a port themselves: on another one underneath, their numbers would not be
+# its own.
+OWN_PORT = ("test_link",)
 
 ROOT = Path(__file__).resolve().parents[2]
 LIB = ROOT / "lib"

@@ -10,12 +10,17 @@ import sys
 import unittest
 
 
-def run(module):
-    """Run every test of a module; a dict with `ran`, `skipped` and `failed`: [[name, text]]."""
+def run(module, only=""):
+    """Run every test of a module, or of one class of it.
+
+    Returns a dict with `ran`, `skipped` and `failed`: [[name, text]].
+    """
     ran = skipped = 0
     failed = []
     for name in sorted(dir(module)):
         case = getattr(module, name)
+        if only not in ("", name):
+            continue
         if not isinstance(case, type) or not issubclass(case, unittest.TestCase):
             continue
         for method in sorted(dir(case)):

@@ -101,7 +101,7 @@ class TestTampering(unittest.TestCase):
 class TestSize(unittest.TestCase):
     def test_largest_and_smallest(self):
         for n in (1, 511, 512, 513, seal.LARGEST):
-            self.assertEqual(bytes(opened(sealed(fields=b"x" * n))), b"x" * n)
+            self.assertTrue(opened(sealed(fields=b"x" * n)) == b"x" * n)
 
     def test_too_large_or_empty_is_refused(self):
         for n in (0, seal.LARGEST + 1):
