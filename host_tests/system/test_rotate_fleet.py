@@ -1,13 +1,20 @@
 """`limpet rotate --all` on a fleet, while kit, broker and boards are killed at random."""
 
+import contextlib
+import os
 import random
+import secrets
+import select
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
+from conftest import MEASURED
 from limpet_kit import bringup, sim
 from limpet_kit.broker import accounts
+from limpet_kit.broker.client import KitClient
 from limpet_kit.console import Console
 from limpet_kit.enrolment import Plan
 from limpet_kit.errors import OK
@@ -17,12 +24,96 @@ from limpet_kit.wifi import Network
 
 FLEET = 50
 RUNS = 6
+ONLINE_S = 90.0  # for the last one: the broker was killed, and waits are spread
+# A refused pending record gives way to the confirmed one at once. Above that lie the waits that
+# must not come: ten minutes after a strike, an hour after a refusal.
+FALL_BACK_S = 60.0
+
+
+class Refusals:
+    """What the boards say on their serial ports: how often they were refused, and for how long.
+
+    A board that is off is not refused; one that never comes online again is, until the end.
+    """
+
+    def __init__(self, boards):
+        self._boards = boards
+        self._since = {}
+        self._ports = {}
+        self._stop = threading.Event()
+        self.count = 0
+        self.online = 0
+        self.longest = 0.0
+
+    def __enter__(self):
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+        for port in self._ports:
+            os.close(port)
+        for since in self._since.values():
+            self.longest = max(self.longest, time.monotonic() - since)
+
+    def _read(self):
+        while not self._stop.is_set():
+            for board in set(self._boards) - {b for b, _ in self._ports.values()}:
+                with contextlib.suppress(Exception):  # it is off, or just starting
+                    port = os.open(board.device, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+                    self._ports[port] = board, b""
+            for port in select.select(list(self._ports), [], [], 0.2)[0]:
+                self._hear(port)
+
+    def _hear(self, port):
+        board, half = self._ports[port]
+        try:
+            data = os.read(port, 4096)
+        except OSError:
+            data = b""
+        if not data:
+            os.close(port)
+            del self._ports[port]
+            self._since.pop(board.name, None)
+            return
+        *lines, half = (half + data).split(b"\n")
+        self._ports[port] = board, half
+        for line in lines:
+            if line.startswith(b"REFUSED"):
+                self.count += 1
+                self._since.setdefault(board.name, time.monotonic())
+            elif line.startswith(b"ONLINE"):
+                self.online += 1
+                began = self._since.pop(board.name, time.monotonic())
+                self.longest = max(self.longest, time.monotonic() - began)
+
+
+def silent(settings, names):
+    """The devices that do not answer a ping within the time."""
+    nonce = secrets.token_hex(8).encode()
+    missing = set(names)
+
+    def collect(topic, payload):
+        if payload == nonce and "/up/" in topic:
+            missing.discard(topic.split("/")[1])
+        return not missing
+
+    with KitClient(settings) as kit:
+        kit.subscribe("limpet/+/up/ping")
+        end = time.monotonic() + ONLINE_S
+        while missing and time.monotonic() < end:
+            for name in sorted(missing):
+                kit.publish(f"limpet/{name}/cmd/ping", nonce)
+            kit.wait(collect, 2)
+    return missing
 
 
 @pytest.mark.slow
 @pytest.mark.mosquitto
 @pytest.mark.timeout(600)
-def test_a_fleet_is_rotated_through_random_kills(sim_factory, broker_factory):
+def test_a_fleet_is_rotated_through_random_kills(sim_factory, broker_factory, record_property):
     broker = broker_factory("mosquitto")
     plan = Plan(networks=lambda: [Network(b"home", Secret(b"a key of home"))])
     boards = []
@@ -34,27 +125,39 @@ def test_a_fleet_is_rotated_through_random_kills(sim_factory, broker_factory):
     rotate += ["--broker", str(broker.settings.folder)]
     chance = random.Random()
     victims = chance.sample(boards, FLEET // 4)
-    for number in range(3):  # the kit dies three times, the broker once, boards all the while
-        kit = subprocess.Popen(rotate, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for board in victims[number::3]:
-            time.sleep(chance.random() / 2)
-            board.kill()
-        if number == 1:
-            broker.kill()
-            broker.start()
-        kit.kill()
-        kit.wait()
-    for board in victims:
-        sim.start(board.name, board.board)
-    codes = []
-    while OK not in codes and len(codes) < RUNS:
-        codes.append(subprocess.run(rotate, capture_output=True).returncode)
-    with Ledger() as ledger:
-        units = ledger.units()
-        last = {ledger.changes(unit.vault)[-1].state for unit in units}
-        used = {ledger.account(unit.vault) for unit in units}
+    began = time.monotonic()
+    with Refusals(boards) as refusals:
+        for number in range(3):  # the kit dies three times, the broker once, boards all the while
+            kit = subprocess.Popen(rotate, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            for board in victims[number::3]:
+                time.sleep(chance.random() / 2)
+                board.kill()
+            if number == 1:
+                broker.kill()
+                broker.start()
+            kit.kill()
+            kit.wait()
+        for board in victims:
+            sim.start(board.name, board.board)
+        codes = []
+        while OK not in codes and len(codes) < RUNS:
+            codes.append(subprocess.run(rotate, capture_output=True).returncode)
+        with Ledger() as ledger:
+            units = ledger.units()
+            last = {ledger.changes(unit.vault)[-1].state for unit in units}
+            used = {ledger.account(unit.vault) for unit in units}
+            alerts = [unit.alert for unit in units if unit.alert]
+        missing = silent(broker.settings, [unit.name for unit in units])
+    record_property(
+        MEASURED,
+        f"fleet of {FLEET}: rotated in {time.monotonic() - began:.0f} s, {len(victims)} boards, "
+        f"3 kits and 1 broker killed; {refusals.count} refusals, longest {refusals.longest:.1f} s",
+    )
     prefixes = (accounts.KIT_PREFIX, accounts.PROBE_PREFIX)
     known = accounts.read(broker.settings.folder)
     assert (codes[-1], last, len(units)) == (OK, {APPLIED}, FLEET)
+    assert not missing and not alerts
     assert {name for name in known if not name.startswith(prefixes)} == used
     assert len(used) == FLEET
+    assert refusals.online >= FLEET, "the boards were not heard: this shows nothing"
+    assert refusals.longest < FALL_BACK_S

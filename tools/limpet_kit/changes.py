@@ -143,13 +143,13 @@ class Exchange:
         if unit is None:
             return
         ack = protocol.read_ack(self._key(unit), bytes.fromhex(unit.vault), payload)
-        if ack is None:
-            return
-        if ack.generation < unit.generation:  # as it was before anything of this run was heard
-            self._alerts[unit.name] = self._ledger.saw(unit, ack.generation).alert
         for change in self._ledger.changes(unit.vault):
-            if change.state != SENT or change.sequence != ack.sequence:
+            if ack is None or change.state != SENT or change.sequence != ack.sequence:
                 continue
+            # An answer to this change cannot be an old one, so its generation is that of now.
+            before = ack.generation - (ack.state == protocol.APPLIED)
+            if before < unit.generation:
+                self._alerts[unit.name] = self._ledger.saw(unit, before).alert
             if ack.state in (protocol.APPLIED, protocol.WIPED):
                 self._ledger.move(change, APPLIED, generation=ack.generation)
                 self._step(unit, "applied")

@@ -134,8 +134,8 @@ class Unit:
             return ""
         return (
             f"{self.name} showed generation {self.older} of its credential, after generation "
-            f"{self.generation} was known: an older image of its flash was put back, or its "
-            "broker went back to an older state. Who can put an image back may have read it: "
+            f"{self.generation} was known: an older image of its flash was put back. Whoever "
+            "could do that may have read it: "
             f"limpet revoke {self.name}, then enrol it anew by cable. If the cause is known: "
             f"limpet ledger clear {self.name}"
         )
