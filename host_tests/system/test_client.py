@@ -141,6 +141,43 @@ def test_a_report_wakes_publishes_and_leaves(broker_factory, device_factory):
         assert device.end() == 0
 
 
+def test_a_report_confirms_a_pending_record_or_falls_back_at_once(broker_factory, device_factory):
+    broker = broker_factory("mosquitto")
+    device = device_factory(broker)
+    device.run(
+        """
+        from limpet import record, rules, slots
+        from limpet.client import Client
+
+        def pend(password=None):
+            used = v.records()[0]
+            fields = [(t, bytes(used.fields[a:b])) for t, a, b in record.walk(used.fields)]
+            fields = [(t, password if password and t == record.PASSWORD else x) for t, x in fields]
+            slots.succeed(v, used, rules.encode(*fields))
+
+        def tell():
+            found = v.records()
+            say("report", generations=[r.generation for r in found], strikes=v.journal.strikes)
+
+        v = vault()
+        c = Client(v)
+        pend(b"\\x01" * 32)  # refused
+        asyncio.run(c.report("temperature", "1"))
+        tell()
+        pend()  # accepted
+        c = Client(v)  # the next wake
+        asyncio.run(c.report("temperature", "2"))
+        tell()
+        """
+    )
+    with KitClient(broker.settings) as kit:
+        kit.subscribe("limpet/lamp-1/up/#")
+        assert device.wait("report", generations=[1, 2])["strikes"] == 1
+        assert device.wait("report", generations=[2])["strikes"] == 0
+        assert [kit.wait(lambda t, p: True, 5)[1] for _ in range(2)] == [b"1", b"2"]
+    assert device.end() == 0
+
+
 def test_closing_is_prompt_from_every_state(broker_factory, device_factory):
     broker = broker_factory("mosquitto")
     silent = socket.create_server(("127.0.0.1", 0))  # accepts and says nothing

@@ -7,6 +7,7 @@ from micropython import const
 
 from .dial import hello
 from .errors import LimpetError, Lost
+from .flight import Message
 from .keeper import UNPROVISIONED, WAITED
 
 _ACK_MS = const(20_000)
@@ -15,20 +16,32 @@ _ACK_MS = const(20_000)
 async def report(keeper, message, slept_s):
     """Connect, have one message acknowledged, leave.
 
-    CONNECT and PUBLISH go in one write, without a will and without subscriptions. Raises
-    LimpetError when that fails, and while a refused account has to wait; `slept_s` (s in deep
+    CONNECT and PUBLISH go in one write, without a will and without subscriptions; the PUBACK
+    confirms the record. Raises LimpetError when that fails, a pending record's failure only when
+    the confirmed one failed too, and while a refused account has to wait; `slept_s` (s in deep
     sleep) are taken off that wait.
     """
     logins = keeper.logins
+    while True:
+        record = logins.record()
+        if not record:
+            raise LimpetError(UNPROVISIONED)
+        logins.skip(slept_s)
+        slept_s = 0
+        if logins.waiting():
+            record.wipe()
+            raise WAITED
+        try:
+            return await _try(keeper, record, message)
+        except LimpetError as e:
+            if logins.failed(e):  # otherwise the confirmed record is next, at once
+                raise
+            message = Message(message.topic, message.payload, message.flags)
+
+
+async def _try(keeper, record, message):
     flight = keeper.flight
     out = keeper.out
-    record = logins.record()
-    if not record:
-        raise LimpetError(UNPROVISIONED)
-    logins.skip(slept_s)
-    if logins.waiting():
-        record.wipe()
-        raise WAITED
     flight.put(message)
     flight.next(ticks_ms())
     if out.publish(message.topic, message.payload, message.flags, message.pid):
@@ -36,7 +49,7 @@ async def report(keeper, message, slept_s):
     packet = memoryview(out.buf)[out.off : out.off + out.n]
 
     def say():
-        logins.sending()
+        keeper.logins.sending()
         return hello(record, keeper.keepalive, True) + packet
 
     session = reader = None
@@ -45,12 +58,10 @@ async def report(keeper, message, slept_s):
         session = keeper.begin()
         reader = asyncio.create_task(_read(session, message))
         await asyncio.wait_for_ms(message.wait(), _ACK_MS)
-        logins.accepted(record)
+        keeper.logins.accepted(record)
         await session.goodbye()
     except asyncio.TimeoutError:
-        raise _failed(logins, Lost("NO_ACK", "report"))
-    except LimpetError as e:
-        raise _failed(logins, e)
+        raise Lost("NO_ACK", "report")
     finally:
         if reader:
             reader.cancel()
@@ -62,8 +73,3 @@ async def report(keeper, message, slept_s):
 async def _read(session, message):
     await session.guard(session.run())
     message.end(session.failure)  # it waits no longer
-
-
-def _failed(logins, failure):
-    logins.failed(failure)
-    return failure
