@@ -50,6 +50,7 @@ class Device:
         self.account = accounts.Account(
             accounts.draw_account(), accounts.verifier(self.password), accounts.device_acl(name)
         )
+        self.vault_id, self.control_key = secrets.token_bytes(16), secrets.token_bytes(32)
         self.process = None
         self.lines = queue.Queue()
         self.seen = []
@@ -58,11 +59,11 @@ class Device:
             (2, b"\1" if broker.settings.profile == "binary" else b"\2"),
             (3, self.account.name.encode()),
             (4, self.password.reveal()),
-            (7, secrets.token_bytes(32)),
+            (7, self.control_key),
             (8, anchor or ca.anchor_der(broker.settings.folder)),
         ] + [(9, s.encode()) for s in servers or [broker.settings.server]]
         packed = b"".join(bytes([t]) + len(v).to_bytes(2, "big") + v for t, v in fields)
-        parts = secrets.token_bytes(16), secrets.token_bytes(32), packed
+        parts = self.vault_id, secrets.token_bytes(32), packed
         self.execute(DEVICE / "sketch.py", folder, said=" ".join(p.hex() for p in parts) + "\n")
 
     def execute(self, script, *arguments, said=""):

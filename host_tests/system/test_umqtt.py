@@ -3,7 +3,9 @@
 import os
 
 import pytest
+from limpet_kit import protocol
 from limpet_kit.broker.client import KitClient
+from limpet_kit.secret import Secret
 
 SKETCH = """
     from limpet.umqtt import MQTTClient
@@ -71,3 +73,37 @@ def test_it_pings_while_it_waits(device):
     device.wait("published")
     with pytest.raises(pytest.fail.Exception):
         device.wait("log", timeout=4)  # twice its keep-alive
+
+
+def test_the_kits_changes_are_taken_and_its_wipe(device):
+    """Between the sketch's own packets: a change is tried, confirmed and told; a wipe ends it."""
+    key = Secret(device.control_key)
+
+    def send(kit, operation, sequence, *fields):
+        packed = protocol.encode(fields)
+        box = protocol.control_box(key, device.vault_id, operation, sequence, packed)
+        kit.publish("limpet/lamp-1/kit/set", box, retain=True)
+
+    def told(kit, state, sequence):
+        def fits(topic, payload):
+            ack = protocol.read_ack(key, device.vault_id, payload)
+            return (
+                topic.endswith("/ack") and ack and (ack.state, ack.sequence) == (state, sequence)
+            )
+
+        return kit.wait(fits, 15) is not None
+
+    with KitClient(device.broker.settings) as kit:
+        kit.subscribe("limpet/lamp-1/#")
+        device.run(SKETCH)
+        device.wait("published")
+        send(kit, protocol.CHANGE, 1, (protocol.SERVER, b"nobody.invalid:1"), (11, b""))
+        assert told(kit, protocol.REFUSED, 1)  # of its fields
+        server = device.broker.settings.server.encode()
+        send(kit, protocol.CHANGE, 2, (protocol.SERVER, server))
+        assert told(kit, protocol.PENDING, 2) and told(kit, protocol.APPLIED, 2)
+        kit.publish("limpet/lamp-1/cmd/ping", b"still here")
+        assert kit.wait(lambda t, p: t.endswith("up/pong") and p == b"still here", 10)
+        send(kit, protocol.WIPE, 3, (protocol.NAME, b"lamp-1"))
+        assert told(kit, protocol.WIPED, 3)
+        assert device.end() != 0 and "UNPROVISIONED" in device.said()

@@ -4,7 +4,8 @@ Server, account and anchors come from the vault; what a sketch passes for them i
 follow the rules of client.py: `temperature` is published to `limpet/<device>/up/temperature`,
 `led` is subscribed to as `limpet/<device>/cmd/led` and arrives as `led`; a leading slash makes a
 topic absolute. All calls reconnect by the schedules of retry.py, the first `connect` like later
-ones, and take as long as that takes; `feed` keeps a watchdog alive meanwhile.
+ones, and take as long as that takes; `feed` keeps a watchdog alive meanwhile. Changes of the kit
+are taken within wait_msg and check_msg: a sketch that never calls them gets none.
 """
 
 import json
@@ -19,7 +20,7 @@ from . import packets, vault
 from .blocking import Waits
 from .dial import Dialler, hello, interface
 from .errors import LimpetError, Lost
-from .logins import Logins
+from .logins import CHANGE, Logins
 from .times import Times
 from .topics import Router
 
@@ -27,6 +28,7 @@ _KEEPALIVE_S = const(60)
 _ANSWER_MS = const(20_000)
 _PIECE = const(4096)  # mbedTLS's largest outgoing record on the boards
 _NAP_MS = const(2_000)  # between two looks at the connection
+_ERRAND_MS = const(1_000)
 _PING = b"\xc0\0"
 _DISCONNECT = b"\xe0\0"
 
@@ -56,11 +58,13 @@ class MQTTClient(robust.MQTTClient):
         self._feed = feed or (lambda: None)
         self._waits = Waits(self._feed)
         self._wifi = interface(self._say) if wifi is None else wifi
-        self._logins = Logins(store or vault.Vault(), _random)
+        self._store = store or vault.Vault()
+        self._logins = Logins(self._store, _random)
         self._dialler = Dialler()
         self._router = Router(self._say)
         self._times = Times(self._logins, self._dialler, self._say)
         self._router.time = self._times.told
+        self._router.kit = self._keep
         self._router.device = self._logins.name()
         self._first = True
         self._out = packets.Out(send)
@@ -71,7 +75,9 @@ class MQTTClient(robust.MQTTClient):
         self._heard_at = self._sent_at = 0
         self._acknowledged = 0  # id of the last PUBACK
         self._granted = None  # codes of the last SUBACK
-        self._told = None  # the generation of the record of which the kit was told
+        self._told = None  # what the kit knows
+        self._box = None  # what the kit sent
+        self._errand_at = ticks_ms()
 
     # -- what a sketch calls
 
@@ -183,10 +189,11 @@ class MQTTClient(robust.MQTTClient):
         self._logins.accepted(record)
         if not self.lw_topic:
             self._publish(self._router.state, _state("online"), packets.RETAIN, 0)
-        if self._told != record.generation:
+        told = (record.generation, self._logins.told)
+        if self._told != told:
             ack = self._logins.acknowledgement(record)
             self._publish(self._router.kit_ack, ack, packets.RETAIN | packets.QOS1, 1)
-            self._told = record.generation
+            self._told = told
         return present
 
     def _dial(self, record):
@@ -262,9 +269,42 @@ class MQTTClient(robust.MQTTClient):
         """As _next, but over any number of connections."""
         while True:
             try:
-                return self._next(ms)
+                op = self._next(ms)
+                self._errand(op)
+                return op
             except (LimpetError, OSError, ValueError) as e:
                 self._broken(e)
+
+    def _keep(self, payload):
+        self._box = bytes(payload)
+
+    def _errand(self, op):
+        """What the kit wants, at most once a second; `op` as of _next. kit.py does the same."""
+        if ticks_diff(ticks_ms(), self._errand_at) < _ERRAND_MS:
+            return
+        self._errand_at = ticks_ms()
+        restart = self._logins.is_due
+        if self._box:
+            from . import changes
+
+            box = self._box
+            self._box = None
+            ack, then = changes.take(self._store, box)
+            if ack:
+                self._acknowledged = 0
+                self._publish(self._router.kit_ack, ack, packets.RETAIN | packets.QOS1, 1)
+                self._await(lambda: self._acknowledged == 1)
+            if then == changes.WIPE:
+                self._store.wipe()
+                raise Lost("WIPED")
+            restart = then == changes.RESTART
+        elif op is None and self._store.scrub_due and not self._store.pending:
+            from . import slots
+
+            slots.scrub(self._store)
+        if restart:
+            self._send(_DISCONNECT, 0, 2)
+            raise Lost(CHANGE)
 
     def _next(self, ms):
         """Handle one packet that has come, or comes within `ms`; its first byte, or None."""
