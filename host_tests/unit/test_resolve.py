@@ -77,12 +77,13 @@ def both(query):
 
 class Case(unittest.TestCase):
     def setUp(self):
-        self.before = resolve.socket, dns.socket, dns.ticks_ms
+        self.before = resolve.socket, dns.socket, dns.ticks_ms, resolve.forget
+        resolve.forget = lambda name: None  # a module loaded anew would have the real socket
         self.now = 0
         dns.ticks_ms = lambda: self.now
 
     def tearDown(self):
-        resolve.socket, dns.socket, dns.ticks_ms = self.before
+        resolve.socket, dns.socket, dns.ticks_ms, resolve.forget = self.before
 
     def use(self, answers, servers=("10.0.0.53", "10.0.0.54")):
         self.net = resolve.socket = dns.socket = Server(answers)

@@ -1,6 +1,6 @@
 import unittest
 
-from limpet import keys, rules, speak, vault
+from limpet import keys, record, rules, speak, vault
 from vault_rig import CHIP, SECRET, VECTORS, MemoryStore, code, record_fields, vault_id
 
 
@@ -18,7 +18,7 @@ class VaultCase(unittest.TestCase):
 
     def account(self):
         r = self.boot().read()
-        return r and int(r.one(vault.ACCOUNT))
+        return r and int(r.one(record.ACCOUNT))
 
 
 class TestSlots(VaultCase):

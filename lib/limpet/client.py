@@ -12,7 +12,7 @@ from .flight import WAIT, Flight, Message
 from .keeper import OFFLINE, UNPROVISIONED, Keeper
 from .logins import Logins
 from .session import DONE
-from .status import Events, Status
+from .status import Status
 from .times import SERVERS
 from .topics import Router
 
@@ -195,4 +195,6 @@ class Client:
 
     def events(self):
         """`async for state, reason in client.events()`: the changes of state from now on."""
+        from .events import Events
+
         return Events(self._status)

@@ -7,8 +7,9 @@ from time import ticks_add, ticks_diff, ticks_ms
 
 from micropython import const
 
-from . import speak, vault, x509
-from .errors import LimpetError, Refused, Untrusted
+from . import record as fields
+from . import vault, x509
+from .errors import LimpetError, Refused, Untrusted, forget
 from .retry import CLOSED, NETWORK, REFUSED, UNTRUSTED, Retry, refusal
 
 _AGAIN_MS = (600_000, 3_600_000)  # after its first and its second strike a pending record waits
@@ -38,7 +39,7 @@ class Logins:
             return ""
         if not record:
             return ""
-        name = record.one(vault.NAME).decode()
+        name = record.one(fields.NAME).decode()
         record.wipe()
         return name
 
@@ -61,10 +62,10 @@ class Logins:
 
     def floor(self, record):
         """The time (s since 1970) before which it cannot be: PROTOCOLS.md 8."""
-        floor = int.from_bytes(record.one(vault.EARLIEST) or b"", "big")
+        floor = int.from_bytes(record.one(fields.EARLIEST) or b"", "big")
         if self._vault.journal:
             floor = max(floor, self._vault.journal.floor)
-        for der in record.all(vault.ANCHOR):
+        for der in record.all(fields.ANCHOR):
             floor = max(floor, x509.Certificate(der).not_before)
         return floor
 
@@ -132,7 +133,7 @@ class Logins:
             self._vault.note(strikes=strikes)
             self._due = ticks_add(ticks_ms(), _AGAIN_MS[strikes - 1])
             return
-        from . import slots
+        from . import slots, speak
 
         self._due = None
         kind = classify(self._failed)
@@ -188,7 +189,11 @@ class Logins:
 
     def acknowledgement(self, record):
         """What the kit is told (64 bytes) after a login with this record."""
-        return speak.last_ack(record, self._vault.journal)
+        from . import speak
+
+        ack = speak.last_ack(record, self._vault.journal)
+        forget("speak")
+        return ack
 
 
 def classify(failure):

@@ -11,12 +11,24 @@ from time import ticks_add, ticks_diff, ticks_ms
 
 from micropython import const
 
+from . import clock
 from .errors import Lost
 
 _1970 = const(2_208_988_800)  # in NTP's seconds, which begin in 1900
 _ERA = const(4_294_967_296)  # s; era 1 begins in 2036
 _WAIT_MS = const(2_000)  # for one answer
 _APART_S = const(60)  # by which two servers may differ
+
+
+def set_clock(servers, resolver, earliest, latest, log):
+    """Set the clock to what two servers agree on, if it lies in between (s since 1970)."""
+    t = yield from ask(servers, resolver)
+    if t is None:
+        log("no two time servers agree")
+    elif earliest <= t <= latest:
+        clock.set_to(t)
+    else:
+        log("the time servers say %s, which cannot be" % clock.date(t))
 
 
 def ask(servers, resolver):

@@ -4,16 +4,12 @@ from micropython import const
 
 from .errors import Lost
 
-CONNECT = const(0x10)
-CONNACK = const(0x20)
+_CONNECT = const(0x10)
 PUBLISH = const(0x30)
 PUBACK = const(0x40)
-SUBSCRIBE = const(0x82)  # with the reserved flags of 3.8.1
+_SUBSCRIBE = const(0x82)  # with the reserved flags of 3.8.1
 SUBACK = const(0x90)
-UNSUBACK = const(0xB0)
-PINGREQ = const(0xC0)
 PINGRESP = const(0xD0)
-DISCONNECT = const(0xE0)
 DUP = const(0x08)
 QOS1 = const(0x02)
 RETAIN = const(0x01)
@@ -106,7 +102,7 @@ def connect(client_id, user, password, keepalive, clean, will=None):
     body = b"\0\4MQTT\4" + bytes((flags, keepalive >> 8, keepalive & 255)) + _strings(parts)
     if len(body) >= 16384:
         raise ValueError("CONNECT is too long")
-    return _packet(CONNECT, body)
+    return _packet(_CONNECT, body)
 
 
 def subscribe(pid, filters, qos=1):
@@ -115,7 +111,7 @@ def subscribe(pid, filters, qos=1):
     body += b"".join([_strings((f,)) + bytes((qos,)) for f in filters])
     if len(body) >= 16384:
         raise ValueError("too many subscriptions for one packet")
-    return _packet(SUBSCRIBE, body)
+    return _packet(_SUBSCRIBE, body)
 
 
 class In:

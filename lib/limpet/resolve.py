@@ -7,7 +7,7 @@ A forged answer does no harm: TLS verifies whoever is reached.
 
 import socket
 
-from .errors import Lost
+from .errors import Lost, forget
 
 
 def dns_servers():
@@ -53,6 +53,7 @@ class Resolver:
                 found = []
                 for text in (yield from ask(host, servers)):
                     found += _info(text, port)
+                forget("dns")
             else:
                 found = _info(host, port)
         except OSError as e:

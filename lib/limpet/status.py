@@ -67,23 +67,3 @@ class Status:
         if self._next_at is None:
             return 0
         return max(0, (ticks_diff(self._next_at, ticks_ms()) + 999) // 1000)
-
-
-class Events:
-    """An asynchronous iterator over the changes from now on: (state, reason)."""
-
-    def __init__(self, status):
-        self._status = status
-        self._seen = status.count
-
-    def __aiter__(self):
-        return self
-
-    async def __anext__(self):
-        status = self._status
-        while self._seen == status.count:
-            status.changed.clear()
-            await status.changed.wait()
-        self._seen = max(self._seen, status.count - len(status.changes)) + 1
-        state, reason = status.changes[self._seen - status.count - 1]
-        return state, str(reason)

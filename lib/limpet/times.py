@@ -9,8 +9,9 @@ that link: so no liar locks a device out for good.
 
 from micropython import const
 
-from . import clock, record, x509
-from .errors import Untrusted
+from . import clock, x509
+from .errors import Untrusted, forget
+from .record import ANCHOR
 
 _DAY = const(86_400)
 _SLACK = const(2)  # s by which the clock may be off before it is set
@@ -35,16 +36,13 @@ class Times:
         if clock.raise_to(self._floor):
             self._ask = True
         if self._ask and self._servers:
-            from . import ntp
+            from .ntp import set_clock
 
             self._ask = False
-            t = yield from ntp.ask(self._servers, self._dialler.resolver)
-            if t is None:
-                self._log("no two time servers agree")
-            elif self._floor <= t <= _ceiling(used):
-                clock.set_to(t)
-            else:
-                self._log("the time servers say %s, which cannot be" % clock.date(t))
+            ends = max([x509.Certificate(der).not_after for der in used.all(ANCHOR)] or [0])
+            resolver = self._dialler.resolver
+            yield from set_clock(self._servers, resolver, self._floor, ends, self._log)
+            forget("ntp")
 
     def failed(self, failure):
         """After a try: whether it was for time, and what to do about it before the next one."""
@@ -71,8 +69,3 @@ class Times:
         if ends and new > self._floor + _DAY:
             self._floor = new
             self._logins.raise_floor(new)
-
-
-def _ceiling(used):
-    """The end of the last of the record's anchors."""
-    return max([x509.Certificate(der).not_after for der in used.all(record.ANCHOR)] or [0])

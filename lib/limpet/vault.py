@@ -10,22 +10,7 @@ from . import clock, record, seal
 from .errors import LimpetError
 from .journal import Journal
 from .keys import Keys, chip_id
-from .record import (  # noqa: F401  the names under which the client knows them
-    ACCOUNT,
-    ANCHOR,
-    CERTIFICATE,
-    CONTROL,
-    EARLIEST,
-    KEY,
-    NAME,
-    NETWORK,
-    PASSWORD,
-    PIN,
-    PROFILE,
-    SEQUENCE,
-    SERVER,
-    Record,
-)
+from .record import Record
 from .store import find
 
 STRIKES = 3  # as many drop a pending record

@@ -8,7 +8,7 @@ from time import ticks_add, ticks_diff, ticks_ms
 import network
 from micropython import const
 
-from . import vault
+from . import record as fields
 from .errors import Lost
 
 _JOIN_MS = const(20_000)  # for one network, address included
@@ -42,7 +42,7 @@ class Wifi:
         only a beginning: MQTT's liveness decides whether the link works.
         """
         wlan = self._wlan
-        networks = record.all(vault.NETWORK)
+        networks = record.all(fields.NETWORK)
         if wlan.isconnected() or not networks:
             return
         wlan.active(True)

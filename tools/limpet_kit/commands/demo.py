@@ -150,8 +150,8 @@ class Demo:
         """What the board answers to whoever has it in hand and runs code on it."""
         with Board("sim:demo") as board:
             said = board.exec(
-                "from limpet import vault;from binascii import hexlify;"
-                "print(hexlify(vault.Vault().read().one(vault.PASSWORD)).decode())"
+                "from limpet import record,vault;from binascii import hexlify;"
+                "print(hexlify(vault.Vault().read().one(record.PASSWORD)).decode())"
             )
         return Secret(bytes.fromhex(said.strip()))
 
