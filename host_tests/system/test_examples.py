@@ -8,7 +8,7 @@ from limpet_kit import bringup
 from limpet_kit.board import Board
 from limpet_kit.broker.client import KitClient
 from limpet_kit.console import Console
-from limpet_kit.enrolment import Plan
+from limpet_kit.enrolment import Plan, look
 from limpet_kit.secret import Secret
 from limpet_kit.seriallog import SerialLog
 from limpet_kit.wifi import Network
@@ -105,6 +105,17 @@ def test_button(run):
     assert unit.next(f"panel/from/{NAME}/pressed") == b"1"
     unit.kit.publish(f"limpet/{NAME}/from/panel/seen", b"on")
     unit.board.configure(pins={"14": 1})
+
+
+def test_forget(run):
+    unit = run("forget.py", pins={"14": 1})
+    unit.board.configure(pins={"14": 0})
+    assert unit.log.wait("UNPROVISIONED", 25)
+    unit.board.configure(pins={"14": 1})
+    unit.log.__exit__(None, None, None)  # the port is for one
+    with Board(f"sim:{unit.board.name}") as board:
+        hello = look(board)
+    assert hello.slots == () and hello.scrub_due
 
 
 def test_relay(run):

@@ -104,6 +104,7 @@ def _hello():
         "free": vault.store.free(),
         "sources": list(vault.keys.sources),
         "slots": slots,
+        "scrub_due": vault.scrub_due,
         "wifi": _has("network", "WLAN"),
         "psk": _has_psk(),
     }

@@ -88,6 +88,7 @@ class Hello:
     micropython: str
     sources: tuple[int, ...]
     slots: tuple[Slot, ...]
+    scrub_due: bool  # what was replaced may still lie in its flash
     wifi: bool
 
 
@@ -138,6 +139,7 @@ def look(board: Board) -> Hello:
                 key=lambda slot: slot.generation,
             )
         ),
+        scrub_due=answer.get("scrub_due") is True,
         wifi=answer.get("wifi") is True,
     )
 

@@ -95,6 +95,10 @@ def _one(console: Console, port: str) -> int:
             + (f", {unit.name}, {unit.state}" if unit else ", of no unit in this ledger")
         )
         console.line(f"key source   {source}: {claim}")
+    if hello.scrub_due:
+        console.line(
+            "old secrets  may lie in free flash; it overwrites them while its program runs"
+        )
     if unit and unit.alert:
         console.warn(unit.alert)
     console.result(
