@@ -141,6 +141,49 @@ def test_a_report_wakes_publishes_and_leaves(broker_factory, device_factory):
         assert device.end() == 0
 
 
+def test_the_client_scrubs_while_it_is_online(broker_factory, device_factory):
+    device = device_factory(broker_factory("mosquitto"))
+    device.run(
+        """
+        from limpet.client import Client
+        from limpet.store import FileStore
+        from limpet.vault import Vault
+        from sketch import FOLDER
+
+        class Small(FileStore):  # the flash of the machine that runs this is not to be filled
+            steps = 0
+
+            def scrub_steps(self):
+                return 3
+
+            def scrub(self, left):
+                Small.steps += 1
+                super().scrub(left)
+
+        v = Vault(Small(FOLDER), b"chip-001")
+        c = Client(v)
+
+        async def main():
+            async with c:
+                await c.online()
+                say("before", due=v.scrub_due)
+                while v.scrub_due:
+                    await c.publish("temperature", b"1", qos=1)
+                    await asyncio.sleep_ms(100)
+                say("after", steps=Small.steps, connects=c.counters.connects)
+
+        asyncio.run(main())
+        again = vault()
+        again.records()
+        say("next boot", due=again.scrub_due)
+        """
+    )
+    assert device.wait("before")["due"]
+    assert device.wait("after") == {"event": "after", "steps": 3, "connects": 1}
+    assert not device.wait("next boot")["due"]
+    assert device.end() == 0
+
+
 def test_a_report_confirms_a_pending_record_or_falls_back_at_once(broker_factory, device_factory):
     broker = broker_factory("mosquitto")
     device = device_factory(broker)

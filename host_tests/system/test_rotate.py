@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from conftest import MEASURED
 from limpet_kit import bringup, ca, cli, kitkey, protocol, sim
 from limpet_kit.broker import accounts, server
 from limpet_kit.broker.client import KitClient
@@ -15,6 +16,7 @@ from limpet_kit.seriallog import SerialLog
 from limpet_kit.watch import Watch
 from limpet_kit.wifi import Network
 from rig.broker import KINDS
+from rig.refusals import FALL_BACK_S, Refusals
 
 NETWORK = Network(b"home", Secret(b"a key of home"))
 
@@ -90,17 +92,20 @@ def test_a_device_that_is_off_gets_it_when_it_is_back(fleet, capsys):
     assert answers(broker, name)
 
 
-def test_a_change_that_does_not_work_is_dropped(fleet, capsys, monkeypatch):
+def test_a_change_that_does_not_work_is_dropped(fleet, capsys, monkeypatch, record_property):
     """The broker does not know the new account: refused, and the old one works on."""
-    broker, [(_, name)] = fleet(1)
+    broker, [(board, name)] = fleet(1)
     before = device_accounts(broker)
     where = ("--broker", broker.settings.folder, "--wait", 1)
     real = server.sync
-    monkeypatch.setattr(server, "sync", lambda *a, **k: True)
-    code, said = limpet(capsys, "rotate", name, *where)
-    monkeypatch.setattr(server, "sync", real)
-    assert (code, said["waiting"]) == (NOT_ONLINE, [name])
-    assert answers(broker, name)  # with the old one, after one try with the new one
+    with Refusals([board]) as refusals:
+        monkeypatch.setattr(server, "sync", lambda *a, **k: True)
+        code, said = limpet(capsys, "rotate", name, *where)
+        monkeypatch.setattr(server, "sync", real)
+        assert (code, said["waiting"]) == (NOT_ONLINE, [name])
+        assert answers(broker, name)  # with the old one, after one try with the new one
+    assert refusals.count == 1 and 0 < refusals.longest < FALL_BACK_S
+    record_property(MEASURED, f"a refused change: online again after {refusals.longest:.2f} s")
     assert device_accounts(broker) == before
 
 
