@@ -285,6 +285,17 @@ def test_an_older_image_put_back_is_refused_and_the_kit_says_so(fleet, capsys):
         assert ledger.named(name).generation == 2
 
 
+def test_a_flash_copied_to_another_board_does_not_open(fleet, sim_factory, capsys):
+    """A record is bound to the chip's number: the copy has no account that it could use."""
+    broker, [(board, name)] = fleet(1)
+    other = sim_factory()
+    put_back(other, board.image.read_bytes())
+    with SerialLog(str(other.device)) as log:
+        said = log.wait("UNPROVISIONED", 20)
+    assert said and "another board's" in said
+    assert answers(broker, name)
+
+
 def test_an_older_image_that_may_still_log_in_is_reported_at_the_next_change(fleet, capsys):
     """A change of servers leaves the account: the older image comes online, and tells."""
     broker, [(board, name)] = fleet(1)
