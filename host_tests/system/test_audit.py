@@ -11,6 +11,7 @@ from limpet_kit import protocol
 from limpet_kit.audit import layout, vaults
 from limpet_kit.board import Board
 from limpet_kit.secret import Secret
+from limpet_kit.seriallog import SerialLog
 from rig.images import Files
 
 
@@ -68,6 +69,22 @@ def opened_records(image):
             fields = protocol.decrypt_unproven(box, key)
             if fields:
                 yield from protocol.decode(fields)
+
+
+def test_the_program_of_an_audited_board_runs_again(sim_factory, audit):
+    port = f"sim:{sim_factory().name}"
+    with Board(port) as opened:
+        opened.put(
+            "/main.py", b"import time\nwhile True:\n    print('alive')\n    time.sleep(1)\n"
+        )
+        opened.soft_reset(run_main=True)
+        device = opened.device
+    code, report = audit(port)
+    assert code == 0 and report["enrolled"] is False
+    assert any("started again" in note for note in report["notes"])
+    assert any("nothing is enrolled" in note for note in report["notes"])
+    with SerialLog(str(device)) as log:
+        assert log.wait("alive", 5)
 
 
 def test_a_board_that_limpet_brought_up_shows_nothing_in_clear(

@@ -213,6 +213,11 @@ class Ledger:
         ).fetchone()
         return str(row[0]) if row else ""
 
+    def logins(self, vault: str) -> set[str]:
+        """Every account under which an enrolment may log in, one that is just being tried too."""
+        rows = self._db.execute("SELECT name FROM account WHERE vault = ? AND NOT ended", (vault,))
+        return {str(row[0]) for row in rows.fetchall()}
+
     def changes(self, vault: str | None = None) -> list[Change]:
         """The changes of a unit, or of all, oldest first."""
         where, values = ("WHERE vault = ?", (vault,)) if vault else ("", ())

@@ -1,7 +1,8 @@
 """The port's `getaddrinfo`: it blocks, knows no deadline, and gives one address as a tuple.
 
-Settings: `hosts` {name: address}; `resolver_ms` until an answer; `resolver_dead` (no DNS server
-answers) and then `resolver_wait_ms`, the time until the port gives up.
+Settings: `hosts` {name: address}; `ports` {"123": one that needs no root}; `resolver_ms` until an
+answer; `resolver_dead` (no DNS server answers) and then `resolver_wait_ms`, the time until the
+port gives up.
 """
 
 import socket as _host
@@ -24,7 +25,8 @@ def numeric(text):
 
 def sockaddr(address):
     """The desktop's form of an address tuple."""
-    return _host.getaddrinfo(address[0], address[1])[0][-1]
+    port = config.recent("ports", {}).get(str(address[1]), address[1])
+    return _host.getaddrinfo(address[0], port)[0][-1]
 
 
 def plain(sockaddr):

@@ -1,7 +1,8 @@
 """The port's `socket`: its constants, states, poll flags and errors around a desktop socket.
 
 What differs by port stands in facts of the ports' sources: extmod/modlwip.c for rp2,
-ports/esp32/modsocket.c for esp32. `connect_ms` (setting) delays a connection.
+ports/esp32/modsocket.c for esp32. Settings: `connect_ms` delays a connection; `address` is where
+the board's own connections come from, so that a server on this machine can tell boards apart.
 """
 
 import io
@@ -112,7 +113,10 @@ class socket(io.IOBase):
                 self._fail(codes.ETIMEDOUT)
             return
         if self._where:
+            own = config.recent("address")
             try:
+                if own and "." in names.plain(self._where)[0]:
+                    self._host.bind(names.sockaddr((own, 0)))
                 self._host.connect(self._where)
             except OSError as e:
                 if errors.of(e) != codes.EINPROGRESS:
