@@ -317,3 +317,6 @@ def test_an_older_image_that_may_still_log_in_is_reported_at_the_next_change(fle
     assert limpet(capsys, "ledger", "clear", name)[1]["cleared"]
     with Ledger() as ledger:
         assert not ledger.named(name).alert
+    code, said = limpet(capsys, "status", f"sim:{board.name}")
+    assert (code, said["unit"], said["alert"]) == (OK, name, None)
+    assert said["board"]["scrub_due"] and answers(broker, name)  # its program runs again
