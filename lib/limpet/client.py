@@ -17,12 +17,77 @@ from .times import SERVERS
 from .topics import Router
 
 
-def _random():
+def random_bits():
     """24 random bits."""
     return int.from_bytes(os.urandom(3), "big")
 
 
-class Client:
+class Life:
+    """What every client of ours has: starting, closing, and what it is doing.
+
+    `keeper` keeps it connected (keeper.py), `status` is what that has to say (status.py).
+    """
+
+    def __init__(self, keeper, status):
+        self._keeper = keeper
+        self._status = status
+        self.counters = status.counters
+
+    def start(self):
+        """Begin to connect, in the background; again after `close`."""
+        self._keeper.start()
+
+    async def close(self):
+        """Say goodbye if online, and stop. Unacknowledged messages stay for the next `start`."""
+        await self._keeper.close()
+
+    async def __aenter__(self):
+        self.start()
+        return self
+
+    async def __aexit__(self, *_):
+        await self.close()
+
+    async def online(self):
+        """Return when the client is online; raises LimpetError when it holds no credential."""
+        await self._keeper.settled.wait()
+        if self.state == UNPROVISIONED:
+            raise self._status.reason
+
+    def try_now(self):
+        """End the present pause: for a button, or when the network is known to be back."""
+        self._keeper.now.set()
+
+    # -- what it is doing
+
+    @property
+    def name(self):
+        """This device's name, empty before the vault was read."""
+        return self._keeper.device
+
+    @property
+    def state(self):
+        """UNPROVISIONED, OFFLINE, CONNECTING, ONLINE, UNTRUSTED or REFUSED."""
+        return self._status.state
+
+    @property
+    def reason(self):
+        """Words for the last failure, empty while online."""
+        return str(self._status.reason)
+
+    @property
+    def next_try(self):
+        """Whole seconds until the next try, 0 when none is planned."""
+        return self._status.next_try
+
+    def events(self):
+        """`async for state, reason in client.events()`: the changes of state from now on."""
+        from .events import Events
+
+        return Events(self._status)
+
+
+class Client(Life):
     """An MQTT 3.1.1 client whose server, account and anchors come from the vault.
 
     `keepalive` in s; `window` is how many QoS 1 messages may wait for their acknowledgement,
@@ -49,18 +114,17 @@ class Client:
         receive=2048,
         send=512,
         feed=None,
-        random=_random,
+        random=random_bits,
         time_servers=SERVERS,
     ):
         store = store or vault.Vault()
-        self._status = Status(OFFLINE, log)
-        log = self._status.log
-        self.counters = self._status.counters
+        status = Status(OFFLINE, log)
+        log = status.log
         self._router = Router(log)
         self._flight = Flight(window, queue, full)
         if wifi is None:
             wifi = interface(log)
-        self._keeper = Keeper(
+        keeper = Keeper(
             store,
             Logins(store, random),
             Dialler(),
@@ -68,12 +132,13 @@ class Client:
             self._router,
             self._flight,
             (packets.Out(send), packets.In(receive)),
-            self._status,
+            status,
             keepalive,
             clean,
             feed or (lambda: None),
             time_servers,
         )
+        super().__init__(keeper, status)
 
     # -- messages
 
@@ -143,58 +208,3 @@ class Client:
         flags = packets.QOS1 | (packets.RETAIN if retain else 0)
         self.counters.published += 1
         return Message(self._router.up(topic), payload, flags)
-
-    # -- life
-
-    def start(self):
-        """Begin to connect, in the background; again after `close`."""
-        self._keeper.start()
-
-    async def close(self):
-        """Say goodbye if online, and stop. Unacknowledged messages stay for the next `start`."""
-        await self._keeper.close()
-
-    async def __aenter__(self):
-        self.start()
-        return self
-
-    async def __aexit__(self, *_):
-        await self.close()
-
-    async def online(self):
-        """Return when the client is online; raises LimpetError when it holds no credential."""
-        await self._keeper.settled.wait()
-        if self.state == UNPROVISIONED:
-            raise self._status.reason
-
-    def try_now(self):
-        """End the present pause: for a button, or when the network is known to be back."""
-        self._keeper.now.set()
-
-    # -- what it is doing
-
-    @property
-    def name(self):
-        """This device's name, empty before the vault was read."""
-        return self._router.device
-
-    @property
-    def state(self):
-        """UNPROVISIONED, OFFLINE, CONNECTING, ONLINE, UNTRUSTED or REFUSED."""
-        return self._status.state
-
-    @property
-    def reason(self):
-        """Words for the last failure, empty while online."""
-        return str(self._status.reason)
-
-    @property
-    def next_try(self):
-        """Whole seconds until the next try, 0 when none is planned."""
-        return self._status.next_try
-
-    def events(self):
-        """`async for state, reason in client.events()`: the changes of state from now on."""
-        from .events import Events
-
-        return Events(self._status)

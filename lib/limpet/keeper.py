@@ -81,6 +81,11 @@ class Keeper:
         """Learn this device's name from the vault; topics need it."""
         self._router.device = self.logins.name()
 
+    @property
+    def device(self):
+        """This device's name, empty before the vault was read."""
+        return self._router.device
+
     async def close(self):
         """Say goodbye if online, and stop. What is in the queue stays for the next `start`."""
         tasks = self._tasks or ()
@@ -284,7 +289,7 @@ class Keeper:
         if pause is None:
             pause = self.logins.failed(failure)
         self.now.clear()
-        self._status.fail(_STATES.get(kind, OFFLINE), failure, ticks_add(ticks_ms(), pause))
+        self._status.fail(self._state(failure, kind), failure, ticks_add(ticks_ms(), pause))
         for piece in self.logins.pieces(pause):
             self._step(piece)
             try:
@@ -293,6 +298,9 @@ class Keeper:
                 continue
             self.logins.skip()
             return
+
+    def _state(self, failure, kind):
+        return _STATES.get(kind, OFFLINE)
 
     def _step(self, ms):
         """Feed the watchdog; the next step is allowed so many ms."""

@@ -1,0 +1,368 @@
+"""SMQ, Real Time Logic's protocol for devices and web pages, on our link, vault and schedules.
+
+Experimental and optional, for those who run a Barracuda, Mako or Xedge server: SMQ.md.
+"""
+
+import asyncio
+import struct
+from time import ticks_ms
+
+from micropython import const
+
+from . import vault
+from .aio import Ready
+from .client import Life, random_bits
+from .dial import Dialler, interface
+from .errors import Lost, Refused
+from .flight import RAISE, Flight
+from .keeper import OFFLINE, ONLINE, Keeper
+from .link import Link
+from .logins import Logins
+from .packets import In
+from .session import Session
+from .status import Status
+from .times import SERVERS
+
+SELF = "self"  # the topic of what is sent to this client alone
+TAKEN = "TAKEN"  # state: somebody else logged in with this device's account
+
+_INIT = const(1)
+_CONNECT = const(2)
+_CONNACK = const(3)
+_SUBSCRIBE = const(4)  # this one, Create and Createsub are answered by their number and one
+_CREATE = const(6)
+_PUBLISH = const(8)
+_DISCONNECT = const(11)
+_PING = const(12)
+_PONG = const(13)
+_OBSERVE = const(14)
+_CHANGE = const(16)
+_CREATESUB = const(17)
+_MOST = const(65_520)  # bytes of payload that the broker can pass on
+_SMALL = const(1024)
+_MAX_RUNNING = const(16)  # handlers at work before messages for more of them are dropped
+_GET = b"GET %s HTTP/1.0\r\nSimpleMQ: 1\r\nSendSmqHttpResponse: true\r\n\r\n"
+
+
+class Frames(In):
+    """A receive buffer for frames: u16 length, which counts itself, u8 type, body."""
+
+    def next(self):
+        """Find the next whole frame; False when there is none yet. Raises Lost when malformed."""
+        at = self.end
+        left = self.have - at
+        if left < 3 or left < self.size(at):
+            return self._wait(at)
+        self.op = self.buf[at + 2]
+        self.at = at + 3
+        self.end = at + self.size(at)
+        return True
+
+    def size(self, at):
+        """The length that the frame at `at` claims; nothing is allocated for it."""
+        size = self.buf[at] << 8 | self.buf[at + 1]
+        if not 3 <= size <= len(self.buf):
+            raise Lost("MALFORMED", "the server announced a frame of %d bytes" % size)
+        return size
+
+
+class _Link(Link):
+    """Its login: an HTTP head or none, Init, Connect, Connack."""
+
+    def __init__(self, keeper):
+        super().__init__()
+        self._keeper = keeper
+
+    def login(self):
+        """A generator of this connection's address (etid). It reads no byte too many."""
+        frames = self._keeper.frames
+        buf = frames.buf
+        self._step = ("HTTP", "the server ended the connection after the HTTP request (%s)")
+        n = 0
+        while n < 3 or (buf[0] == 72 and buf[n - 4 : n] != b"\r\n\r\n"):  # 72: "H" of HTTP
+            if n == len(buf):
+                break
+            n += yield from self.read(frames.view[n : n + 1])
+        if buf[0] == 72:
+            if n == len(buf) or buf[9:12] != b"200":
+                raise Lost("HTTP", "no SMQ broker at this path: HTTP %r" % bytes(buf[9:12]))
+            n = 0
+        if (yield from self._next(frames, n)) != _INIT or buf[3] != 1:
+            raise Lost("MALFORMED", "the server is no SMQ broker of version 1")
+        yield from self.write(self._keeper.connect())
+        self._step = ("CLOSED_ON_LOGIN", "the server ended the connection after Connect (%s)")
+        if (yield from self._next(frames, 0)) != _CONNACK or frames.end < 8:
+            raise Lost("MALFORMED", "the server's answer to Connect is not a Connack")
+        code = buf[3]
+        if code > 2:
+            raise Refused("REFUSED", "the server refused this device's account (code %d)" % code)
+        if code:
+            raise Lost("CONNACK", "the server cannot take this device now (code %d)" % code)
+        return struct.unpack_from(">I", buf, 4)[0]
+
+    def _next(self, frames, n):
+        end = 3
+        while n < end or end == 3:
+            if n >= 3:
+                end = frames.end = frames.size(0)
+                if n == end:
+                    break
+            n += yield from self.read(frames.view[n:end])
+        return frames.buf[2]
+
+
+class _Session(Session):
+    def ping(self):
+        self.write(_PING)
+
+    async def goodbye(self):
+        await self.send(_DISCONNECT)
+
+    def write(self, op, body=b"", payload=b""):
+        """Send a frame, not while another one is half written; await the answer."""
+        left = len(payload)
+        packet = struct.pack(">HB", 3 + len(body) + left, op) + body
+        if left <= _SMALL:  # one record; a larger payload is not copied
+            packet += payload
+            left = 0
+        return self._put(packet, 0, len(packet), payload, left)
+
+    async def send(self, *frame):
+        """Send a frame in its turn."""
+        if await self._turn():
+            await self.write(*frame)
+
+    async def ask(self, op, name):
+        """Subscribe, Create or Createsub: the id, None when the server says no."""
+        async with self._asking:
+            self._granted.clear()
+            self._wanted = op + 1, name
+            self._asked_at = ticks_ms()
+            await self.send(op, name)
+            if not self.failure:
+                await self._granted.wait()
+            self._wanted = 0
+            if self.failure:
+                raise self.failure
+            return self._codes
+
+    def _handle(self, in_):
+        op = in_.op
+        body = bytes(in_.view[in_.at : in_.end])
+        if op == _PUBLISH and len(body) >= 12:
+            self._counters.received += 1
+            self._on_publish(struct.unpack(">III", body[:12]), body[12:])
+        elif self._wanted and len(body) > 5 and (op, body[5:]) == self._wanted:
+            self._codes = None if body[0] else struct.unpack(">I", body[1:5])[0]
+            self._granted.set()
+        elif op == _CHANGE and len(body) == 8:
+            self._on_publish(struct.unpack(">II", body), None)
+        elif op == _DISCONNECT:
+            if body == b"reconnect":
+                raise Refused(TAKEN, "somebody else logged in with this device's account")
+            raise Lost("DISCONNECT", "the server ended the session")
+        elif op != _PONG or body:
+            raise Lost("MALFORMED", "the server sent a frame out of place (type %d)" % op)
+
+
+class _Keeper(Keeper):
+    """Keeps the connection, and restores what the broker has forgotten after each login."""
+
+    device = ""
+
+    def __init__(self, path, receive, store, wifi, random, status, *rest):
+        self.frames = Frames(receive)
+        self.etid = self._running = 0
+        self.asked = []  # (_SUBSCRIBE or _OBSERVE, topic or address, sub-topic or None, handler)
+        self._request = _GET % path.encode()
+        dialler = Dialler(lambda: _Link(self))
+        flight = Flight(1, 1, RAISE)  # stays empty: SMQ acknowledges no message
+        logins = Logins(store, random)
+        super().__init__(store, logins, dialler, wifi, self, flight, (None, None), status, *rest)
+
+    def connect(self):
+        """Connect of version 1: account, password as it is, name."""
+        self.logins.sending()
+        account = self._record.one(vault.ACCOUNT)
+        password = self._record.one(vault.PASSWORD) or b""
+        name = self.device.encode()
+        n = 6 + len(account) + len(password) + len(name)
+        packet = bytearray(struct.pack(">HBBB", n, _CONNECT, 1, len(account)))
+        packet.extend(account)
+        packet.append(len(password))
+        packet.extend(password)
+        packet.extend(name)
+        return packet
+
+    def _hello(self, record):
+        self._record = record
+        return bytearray(self._request)
+
+    def begin(self):
+        link = self._link
+        counters = self._status.counters
+        counters.connects += 1
+        ready = Ready(link.raw, False), Ready(link.raw, True)
+        return _Session(
+            link.stream,
+            *ready,
+            self.keepalive,
+            self.flight,
+            None,
+            self.frames,
+            self.take,
+            counters,
+        )
+
+    async def _goodbye(self, session):
+        await session.goodbye()
+
+    async def _greet(self, session, record, etid):
+        self.etid = etid
+        self._ids = {}
+        self.logins.accepted(record)
+        for op, what, sub, _ in self.asked:
+            await self._ask(session, op, what, sub)
+        self.session = session
+        self._status.set(ONLINE)
+        self.settled.set()
+        await self._kit.wiped()  # the scrub, if one is due
+
+    def _state(self, failure, kind):
+        return TAKEN if failure.code == TAKEN else super()._state(failure, kind)
+
+    def ask(self, op, what, sub, handler):
+        """Subscribe or observe, now or with the login, and again after each."""
+        self.asked.append((op, what, sub, handler))
+        session = self.session
+        if session:
+            asyncio.create_task(session.guard(self._ask(session, op, what, sub)))
+
+    async def _ask(self, session, op, what, sub):
+        tid = await self._id(session, _CREATE if op == _OBSERVE else op, what)
+        await self._id(session, _CREATESUB, sub)
+        if op == _OBSERVE and tid is not None:
+            await session.send(op, struct.pack(">I", tid))
+
+    async def _id(self, session, op, name):
+        """A topic's or sub-topic's id, None when refused; what is none by name is its own."""
+        if name == SELF:
+            return self.etid
+        if not isinstance(name, str):
+            return name or 0
+        key = op == _CREATESUB, name
+        if op == _SUBSCRIBE or key not in self._ids:
+            self._ids[key] = await session.ask(op, name.encode())
+            if self._ids[key] is None:
+                self._status.log("the server refused the topic %s" % name)
+        return self._ids[key]
+
+    async def publish(self, to, payload, sub):
+        """Whether it was sent."""
+        session = self.session
+        if not session:
+            return False
+        try:
+            tid = await self._id(session, _CREATE, to)
+            sub = await self._id(session, _CREATESUB, sub)
+            if tid is None or sub is None:
+                return False
+            await session.send(_PUBLISH, struct.pack(">III", tid, self.etid, sub), payload)
+        except Lost:
+            pass
+        return not session.failure
+
+    def take(self, ids, payload):
+        """A message (to, sender, sub-topic), or without a payload a change (of what, count)."""
+        wanted = _SUBSCRIBE if payload is not None else _OBSERVE
+        for entry in list(self.asked):
+            op, what, sub, handler = entry
+            tid = self.etid if what == SELF else self._ids.get((False, what), what)
+            if op != wanted or tid != ids[0]:
+                continue
+            if op == _OBSERVE:
+                if what is tid and not ids[1]:
+                    self.asked.remove(entry)  # that client is gone for good
+                self._call(handler, ids[1])
+            elif not sub or self._ids.get((True, sub)) == ids[2]:
+                self._call(handler, payload, ids[1])
+
+    def _call(self, handler, *args):
+        if self._running < _MAX_RUNNING:
+            self._running += 1
+            asyncio.create_task(self._run_handler(handler, args))
+        else:
+            self._status.log("too many handlers at work: dropped a message")
+
+    async def _run_handler(self, handler, args):
+        try:
+            result = handler(*args)
+            if hasattr(result, "send"):
+                await result
+        except Exception as e:
+            self._status.log("a handler failed: %s" % repr(e))
+        self._running -= 1
+
+
+class Client(Life):
+    """An SMQ client whose server, account and anchors come from the vault.
+
+    `path` is the URL's path of the broker's page. A server that is silent for one and a quarter
+    of `keepalive` (s) is given up. `receive` (bytes) is the largest frame that is taken. The
+    others are those of limpet.Client.
+    """
+
+    def __init__(
+        self,
+        path,
+        store=None,
+        wifi=None,
+        log=None,
+        keepalive=60,
+        receive=2048,
+        feed=None,
+        random=random_bits,
+        time_servers=SERVERS,
+    ):
+        log = log or (lambda line: None)
+        wifi = interface(log) if wifi is None else wifi
+        rest = keepalive, True, feed or (lambda: None), time_servers
+        status = Status(OFFLINE, log)
+        keeper = _Keeper(path, receive, store or vault.Vault(), wifi, random, status, *rest)
+        super().__init__(keeper, status)
+
+    @property
+    def etid(self):
+        """This connection's address, to which others can send; 0 before the first login."""
+        return self._keeper.etid
+
+    def on(self, topic, sub=None):
+        """Decorator: handle(payload, sender) messages of a topic, with `sub` those of that
+        sub-topic only; the topic "self" is what is sent to this client alone."""
+
+        def register(handler):
+            self._keeper.ask(_SUBSCRIBE, topic, sub, handler)
+            return handler
+
+        return register
+
+    def observe(self, what, handler):
+        """Call handler(count) when a topic's number of subscribers changes, or, with a sender's
+        address, with 0 when that client is gone."""
+        self._keeper.ask(_OBSERVE, what, None, handler)
+
+    def forget(self, handler):
+        """Call it no more. The broker is not told: its Unobserve destroys the topic."""
+        asked = self._keeper.asked
+        asked[:] = [entry for entry in asked if entry[3] is not handler]
+
+    async def publish(self, to, payload, sub=None):
+        """Publish to a topic, or to one client by its address. While offline, or where the
+        server refuses the topic, it is dropped and counted; SMQ acknowledges nothing."""
+        payload = payload.encode() if isinstance(payload, str) else payload
+        if len(payload) > _MOST:
+            raise ValueError("an SMQ message holds 65,520 bytes at most")
+        if await self._keeper.publish(to, payload, sub):
+            self.counters.published += 1
+        else:
+            self.counters.dropped += 1
