@@ -33,6 +33,8 @@ _STATES = {retry.REFUSED: REFUSED, retry.UNTRUSTED: UNTRUSTED}
 class Keeper:
     """The tasks behind one client. `session` is the one that is online, or None."""
 
+    Session = Session
+
     def __init__(
         self,
         store,
@@ -56,7 +58,7 @@ class Keeper:
         self._wifi = wifi
         self._router = router
         self.flight = flight
-        self.out, self._in = buffers
+        self.out, self.in_ = buffers
         self._status = status
         self.keepalive = keepalive
         self._clean = clean
@@ -207,14 +209,14 @@ class Keeper:
     def begin(self):
         """The session of a link that has just been made."""
         self._status.counters.connects += 1
-        return Session(
+        return self.Session(
             self._link.stream,
             Ready(self._link.raw, False),
             Ready(self._link.raw, True),
             self.keepalive,
             self.flight,
             self.out,
-            self._in,
+            self.in_,
             self._router.deliver,
             self._status.counters,
         )

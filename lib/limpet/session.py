@@ -13,8 +13,6 @@ _ACK_MS = const(20_000)  # a PUBACK overdue by this ends the connection; the nex
 _SUBSCRIBE_PID = const(1)  # kept out of the publishes' range, so that it is never in use (2.3.1)
 _TURNS = const(8)  # reads in a row before other tasks get the loop
 _MOST_ACKS = const(1024)  # bytes of unsent acknowledgements before reading pauses
-_PING = b"\xc0\0"
-_DISCONNECT = b"\xe0\0"
 
 
 def _exhausted():
@@ -35,6 +33,9 @@ class Session:
     the queue of QoS 1; `on_publish(in_, session)` handles a PUBLISH and answers whether to
     acknowledge it at once; `counters` counts.
     """
+
+    PING = b"\xc0\0"  # PINGREQ (3.12)
+    DISCONNECT = b"\xe0\0"  # 3.14
 
     def __init__(
         self, stream, readable, writable, keepalive, flight, out, in_, on_publish, counters
@@ -171,20 +172,28 @@ class Session:
             left = out.publish(message.topic, message.payload, message.flags, message.pid)
             self._put(out.buf, out.off, out.n, message.payload, left)
 
-    async def subscribe(self, filters):
-        """Subscribe with QoS 1; the codes of SUBACK (0x80: refused), one a filter."""
-        async with self._asking:  # one at a time: they share a packet id
+    async def send(self, packet, rest=b""):
+        """Write a packet and then `rest` when no other one is half written."""
+        if await self._turn():
+            await self._put(packet, 0, len(packet), rest, len(rest))
+
+    async def ask(self, wanted, packet):
+        """Write a packet of which the answer is awaited; `_codes` of that answer."""
+        async with self._asking:  # one at a time: SUBSCRIBEs share a packet id
             self._granted.clear()
-            self._wanted = len(filters)
+            self._wanted = wanted
             self._asked_at = ticks_ms()
-            if await self._turn():
-                packet = packets.subscribe(_SUBSCRIBE_PID, filters)
-                await self._put(packet, 0, len(packet))
+            await self.send(packet)
+            if not self.failure:
                 await self._granted.wait()
             self._wanted = 0
             if self.failure:
                 raise self.failure
             return self._codes
+
+    def subscribe(self, filters):
+        """Subscribe with QoS 1; await the codes of SUBACK (0x80: refused), one a filter."""
+        return self.ask(len(filters), packets.subscribe(_SUBSCRIBE_PID, filters))
 
     def acknowledge(self, pid):
         """Queue a PUBACK (3.4); it goes with the next flush."""
@@ -198,10 +207,9 @@ class Session:
             self._put(acks, 0, len(acks))
         self.pump()
 
-    async def goodbye(self):
-        """DISCONNECT (3.14): the server drops the will."""
-        if await self._turn():
-            await self._put(_DISCONNECT, 0, 2)
+    def goodbye(self):
+        """DISCONNECT, to be awaited: the server drops the will."""
+        return self.send(self.DISCONNECT)
 
     # -- reading
 
@@ -280,8 +288,4 @@ class Session:
             half = keepalive // 2
             if ticks_diff(now, self._sent_at) > half or (silent > half and not self._pinged):
                 self._pinged = True
-                self.ping()
-
-    def ping(self):
-        """PINGREQ (3.12)."""
-        self._put(_PING, 0, 2)
+                self._put(self.PING, 0, len(self.PING))

@@ -5,12 +5,10 @@ Experimental and optional, for those who run a Barracuda, Mako or Xedge server: 
 
 import asyncio
 import struct
-from time import ticks_ms
 
 from micropython import const
 
 from . import vault
-from .aio import Ready
 from .client import Life, random_bits
 from .dial import Dialler, interface
 from .errors import Lost, Refused
@@ -33,7 +31,6 @@ _SUBSCRIBE = const(4)  # this one, Create and Createsub are answered by their nu
 _CREATE = const(6)
 _PUBLISH = const(8)
 _DISCONNECT = const(11)
-_PING = const(12)
 _PONG = const(13)
 _OBSERVE = const(14)
 _CHANGE = const(16)
@@ -75,7 +72,7 @@ class _Link(Link):
 
     def login(self):
         """A generator of this connection's address (etid). It reads no byte too many."""
-        frames = self._keeper.frames
+        frames = self._keeper.in_
         buf = frames.buf
         self._step = ("HTTP", "the server ended the connection after the HTTP request (%s)")
         n = 0
@@ -111,48 +108,22 @@ class _Link(Link):
         return frames.buf[2]
 
 
+def _frame(op, body, more=0):
+    """A frame's beginning; `more` bytes will follow."""
+    return struct.pack(">HB", 3 + len(body) + more, op) + body
+
+
 class _Session(Session):
-    def ping(self):
-        self.write(_PING)
-
-    async def goodbye(self):
-        await self.send(_DISCONNECT)
-
-    def write(self, op, body=b"", payload=b""):
-        """Send a frame, not while another one is half written; await the answer."""
-        left = len(payload)
-        packet = struct.pack(">HB", 3 + len(body) + left, op) + body
-        if left <= _SMALL:  # one record; a larger payload is not copied
-            packet += payload
-            left = 0
-        return self._put(packet, 0, len(packet), payload, left)
-
-    async def send(self, *frame):
-        """Send a frame in its turn."""
-        if await self._turn():
-            await self.write(*frame)
-
-    async def ask(self, op, name):
-        """Subscribe, Create or Createsub: the id, None when the server says no."""
-        async with self._asking:
-            self._granted.clear()
-            self._wanted = op + 1, name
-            self._asked_at = ticks_ms()
-            await self.send(op, name)
-            if not self.failure:
-                await self._granted.wait()
-            self._wanted = 0
-            if self.failure:
-                raise self.failure
-            return self._codes
+    PING = b"\0\3\x0c"
+    DISCONNECT = b"\0\3\x0b"
 
     def _handle(self, in_):
         op = in_.op
         body = bytes(in_.view[in_.at : in_.end])
         if op == _PUBLISH and len(body) >= 12:
             self._counters.received += 1
-            self._on_publish(struct.unpack(">III", body[:12]), body[12:])
-        elif self._wanted and len(body) > 5 and (op, body[5:]) == self._wanted:
+            self._on_publish(struct.unpack(">III", body), body[12:])
+        elif (op, body[5:]) == self._wanted:
             self._codes = None if body[0] else struct.unpack(">I", body[1:5])[0]
             self._granted.set()
         elif op == _CHANGE and len(body) == 8:
@@ -168,17 +139,18 @@ class _Session(Session):
 class _Keeper(Keeper):
     """Keeps the connection, and restores what the broker has forgotten after each login."""
 
+    Session = _Session
     device = ""
 
     def __init__(self, path, receive, store, wifi, random, status, *rest):
-        self.frames = Frames(receive)
+        buffers = None, Frames(receive)
         self.etid = self._running = 0
         self.asked = []  # (_SUBSCRIBE or _OBSERVE, topic or address, sub-topic or None, handler)
         self._request = _GET % path.encode()
         dialler = Dialler(lambda: _Link(self))
         flight = Flight(1, 1, RAISE)  # stays empty: SMQ acknowledges no message
         logins = Logins(store, random)
-        super().__init__(store, logins, dialler, wifi, self, flight, (None, None), status, *rest)
+        super().__init__(store, logins, dialler, wifi, self, flight, buffers, status, *rest)
 
     def connect(self):
         """Connect of version 1: account, password as it is, name."""
@@ -197,22 +169,6 @@ class _Keeper(Keeper):
     def _hello(self, record):
         self._record = record
         return bytearray(self._request)
-
-    def begin(self):
-        link = self._link
-        counters = self._status.counters
-        counters.connects += 1
-        ready = Ready(link.raw, False), Ready(link.raw, True)
-        return _Session(
-            link.stream,
-            *ready,
-            self.keepalive,
-            self.flight,
-            None,
-            self.frames,
-            self.take,
-            counters,
-        )
 
     async def _goodbye(self, session):
         await session.goodbye()
@@ -242,7 +198,7 @@ class _Keeper(Keeper):
         tid = await self._id(session, _CREATE if op == _OBSERVE else op, what)
         await self._id(session, _CREATESUB, sub)
         if op == _OBSERVE and tid is not None:
-            await session.send(op, struct.pack(">I", tid))
+            await session.send(_frame(op, struct.pack(">I", tid)))
 
     async def _id(self, session, op, name):
         """A topic's or sub-topic's id, None when refused; what is none by name is its own."""
@@ -251,10 +207,11 @@ class _Keeper(Keeper):
         if not isinstance(name, str):
             return name or 0
         key = op == _CREATESUB, name
+        name = name.encode()
         if op == _SUBSCRIBE or key not in self._ids:
-            self._ids[key] = await session.ask(op, name.encode())
+            self._ids[key] = await session.ask((op + 1, name), _frame(op, name))
             if self._ids[key] is None:
-                self._status.log("the server refused the topic %s" % name)
+                self._status.log("the server refused the topic %s" % key[1])
         return self._ids[key]
 
     async def publish(self, to, payload, sub):
@@ -267,12 +224,16 @@ class _Keeper(Keeper):
             sub = await self._id(session, _CREATESUB, sub)
             if tid is None or sub is None:
                 return False
-            await session.send(_PUBLISH, struct.pack(">III", tid, self.etid, sub), payload)
+            ids = struct.pack(">III", tid, self.etid, sub)
+            if len(payload) <= _SMALL:  # one record
+                await session.send(_frame(_PUBLISH, ids + payload))
+            else:
+                await session.send(_frame(_PUBLISH, ids, len(payload)), payload)
         except Lost:
             pass
         return not session.failure
 
-    def take(self, ids, payload):
+    def deliver(self, ids, payload):
         """A message (to, sender, sub-topic), or without a payload a change (of what, count)."""
         wanted = _SUBSCRIBE if payload is not None else _OBSERVE
         for entry in list(self.asked):
@@ -283,18 +244,15 @@ class _Keeper(Keeper):
             if op == _OBSERVE:
                 if what is tid and not ids[1]:
                     self.asked.remove(entry)  # that client is gone for good
-                self._call(handler, ids[1])
+                asyncio.create_task(self._call(handler, ids[1]))
             elif not sub or self._ids.get((True, sub)) == ids[2]:
-                self._call(handler, payload, ids[1])
+                asyncio.create_task(self._call(handler, payload, ids[1]))
 
-    def _call(self, handler, *args):
-        if self._running < _MAX_RUNNING:
-            self._running += 1
-            asyncio.create_task(self._run_handler(handler, args))
-        else:
+    async def _call(self, handler, *args):
+        if self._running >= _MAX_RUNNING:
             self._status.log("too many handlers at work: dropped a message")
-
-    async def _run_handler(self, handler, args):
+            return
+        self._running += 1
         try:
             result = handler(*args)
             if hasattr(result, "send"):
