@@ -243,7 +243,9 @@ def test_a_missing_pong_ends_the_session(rig):
 
 
 def test_pings_keep_an_idle_session(rig):
-    lamp = rig.online(options="keepalive=1", then="await asyncio.sleep(3); say('still', s=c.state)")
+    lamp = rig.online(
+        options="keepalive=1", then="await asyncio.sleep(3); say('still', s=c.state)"
+    )
     assert lamp.wait("still")["s"] == "ONLINE"
     assert rig.broker.ops.count(12) >= 3
     assert len(rig.broker.logins) == 1
