@@ -52,7 +52,7 @@ class Peer:
         head = await self.reader.readexactly(3)
         size, op = struct.unpack(">HB", head)
         if size < 3:
-            raise Malformed("length %d" % size)
+            raise Malformed(f"length {size}")
         return op, await self.reader.readexactly(size - 3)
 
 
@@ -120,7 +120,9 @@ class SmqBroker:
     def drop(self, uid, op=None, body=b""):
         """End a client's connection, with a last frame or without."""
 
-        def work(peer=self.peer(uid)):
+        peer = self.peer(uid)
+
+        def work():
             if op:
                 peer.send(op, body)
             peer.writer.close()
@@ -246,7 +248,7 @@ class SmqBroker:
         elif op == DISCONNECT:
             raise EOFError
         else:
-            raise Malformed("type %d of %d bytes" % (op, len(body)))
+            raise Malformed(f"type {op} of {len(body)} bytes")
 
     def _changed(self, tid, count=None):
         count = len(self.subscribers.get(tid, ())) if count is None else count

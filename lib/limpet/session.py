@@ -172,10 +172,10 @@ class Session:
             left = out.publish(message.topic, message.payload, message.flags, message.pid)
             self._put(out.buf, out.off, out.n, message.payload, left)
 
-    async def send(self, packet, rest=b""):
-        """Write a packet and then `rest` when no other one is half written."""
+    async def send(self, packet):
+        """Write a packet when no other one is half written."""
         if await self._turn():
-            await self._put(packet, 0, len(packet), rest, len(rest))
+            await self._put(packet, 0, len(packet))
 
     async def ask(self, wanted, packet):
         """Write a packet of which the answer is awaited; `_codes` of that answer."""

@@ -8,7 +8,7 @@ import struct
 
 from micropython import const
 
-from . import vault
+from . import record, vault
 from .client import Life, random_bits
 from .dial import Dialler, interface
 from .errors import Lost, Refused
@@ -21,11 +21,10 @@ from .session import Session
 from .status import Status
 from .times import SERVERS
 
-SELF = "self"  # the topic of what is sent to this client alone
-TAKEN = "TAKEN"  # state: somebody else logged in with this device's account
+_SELF = const("self")  # the topic of what is sent to this client alone
+_TAKEN = const("TAKEN")  # state: somebody else logged in with this device's account
 
 _INIT = const(1)
-_CONNECT = const(2)
 _CONNACK = const(3)
 _SUBSCRIBE = const(4)  # this one, Create and Createsub are answered by their number and one
 _CREATE = const(6)
@@ -36,7 +35,6 @@ _OBSERVE = const(14)
 _CHANGE = const(16)
 _CREATESUB = const(17)
 _MOST = const(65_520)  # bytes of payload that the broker can pass on
-_SMALL = const(1024)
 _MAX_RUNNING = const(16)  # handlers at work before messages for more of them are dropped
 _GET = b"GET %s HTTP/1.0\r\nSimpleMQ: 1\r\nSendSmqHttpResponse: true\r\n\r\n"
 
@@ -59,7 +57,7 @@ class Frames(In):
         """The length that the frame at `at` claims; nothing is allocated for it."""
         size = self.buf[at] << 8 | self.buf[at + 1]
         if not 3 <= size <= len(self.buf):
-            raise Lost("MALFORMED", "the server announced a frame of %d bytes" % size)
+            raise Lost("MALFORMED", size)
         return size
 
 
@@ -74,7 +72,7 @@ class _Link(Link):
         """A generator of this connection's address (etid). It reads no byte too many."""
         frames = self._keeper.in_
         buf = frames.buf
-        self._step = ("HTTP", "the server ended the connection after the HTTP request (%s)")
+        self._step = "HTTP"
         n = 0
         while n < 3 or (buf[0] == 72 and buf[n - 4 : n] != b"\r\n\r\n"):  # 72: "H" of HTTP
             if n == len(buf):
@@ -82,19 +80,19 @@ class _Link(Link):
             n += yield from self.read(frames.view[n : n + 1])
         if buf[0] == 72:
             if n == len(buf) or buf[9:12] != b"200":
-                raise Lost("HTTP", "no SMQ broker at this path: HTTP %r" % bytes(buf[9:12]))
+                raise Lost("HTTP", bytes(buf[9:12]))
             n = 0
         if (yield from self._next(frames, n)) != _INIT or buf[3] != 1:
-            raise Lost("MALFORMED", "the server is no SMQ broker of version 1")
+            raise Lost("HTTP")
         yield from self.write(self._keeper.connect())
-        self._step = ("CLOSED_ON_LOGIN", "the server ended the connection after Connect (%s)")
+        self._step = "CLOSED_ON_LOGIN"
         if (yield from self._next(frames, 0)) != _CONNACK or frames.end < 8:
-            raise Lost("MALFORMED", "the server's answer to Connect is not a Connack")
+            raise Lost("MALFORMED", "Connack")
         code = buf[3]
         if code > 2:
-            raise Refused("REFUSED", "the server refused this device's account (code %d)" % code)
+            raise Refused("REFUSED", code)
         if code:
-            raise Lost("CONNACK", "the server cannot take this device now (code %d)" % code)
+            raise Lost("CONNACK", code)
         return struct.unpack_from(">I", buf, 4)[0]
 
     def _next(self, frames, n):
@@ -108,9 +106,8 @@ class _Link(Link):
         return frames.buf[2]
 
 
-def _frame(op, body, more=0):
-    """A frame's beginning; `more` bytes will follow."""
-    return struct.pack(">HB", 3 + len(body) + more, op) + body
+def _frame(op, body):
+    return struct.pack(">HB", 3 + len(body), op) + body
 
 
 class _Session(Session):
@@ -130,10 +127,10 @@ class _Session(Session):
             self._on_publish(struct.unpack(">II", body), None)
         elif op == _DISCONNECT:
             if body == b"reconnect":
-                raise Refused(TAKEN, "somebody else logged in with this device's account")
-            raise Lost("DISCONNECT", "the server ended the session")
+                raise Refused(_TAKEN)
+            raise Lost("CLOSED", "by the server")
         elif op != _PONG or body:
-            raise Lost("MALFORMED", "the server sent a frame out of place (type %d)" % op)
+            raise Lost("MALFORMED", op)
 
 
 class _Keeper(Keeper):
@@ -155,15 +152,13 @@ class _Keeper(Keeper):
     def connect(self):
         """Connect of version 1: account, password as it is, name."""
         self.logins.sending()
-        account = self._record.one(vault.ACCOUNT)
-        password = self._record.one(vault.PASSWORD) or b""
-        name = self.device.encode()
-        n = 6 + len(account) + len(password) + len(name)
-        packet = bytearray(struct.pack(">HBBB", n, _CONNECT, 1, len(account)))
-        packet.extend(account)
-        packet.append(len(password))
-        packet.extend(password)
-        packet.extend(name)
+        packet = bytearray(b"\0\0\2\1")
+        for tag in (record.ACCOUNT, record.PASSWORD):
+            part = self._record.one(tag) or b""
+            packet.append(len(part))
+            packet.extend(part)
+        packet.extend(self.device.encode())
+        packet[:2] = len(packet).to_bytes(2, "big")
         return packet
 
     def _hello(self, record):
@@ -173,10 +168,10 @@ class _Keeper(Keeper):
     async def _goodbye(self, session):
         await session.goodbye()
 
-    async def _greet(self, session, record, etid):
+    async def _greet(self, session, told, etid):
         self.etid = etid
         self._ids = {}
-        self.logins.accepted(record)
+        self.logins.accepted(told)
         for op, what, sub, _ in self.asked:
             await self._ask(session, op, what, sub)
         self.session = session
@@ -185,7 +180,7 @@ class _Keeper(Keeper):
         await self._kit.wiped()  # the scrub, if one is due
 
     def _state(self, failure, kind):
-        return TAKEN if failure.code == TAKEN else super()._state(failure, kind)
+        return _TAKEN if failure.code == _TAKEN else super()._state(failure, kind)
 
     def ask(self, op, what, sub, handler):
         """Subscribe or observe, now or with the login, and again after each."""
@@ -202,7 +197,7 @@ class _Keeper(Keeper):
 
     async def _id(self, session, op, name):
         """A topic's or sub-topic's id, None when refused; what is none by name is its own."""
-        if name == SELF:
+        if name == _SELF:
             return self.etid
         if not isinstance(name, str):
             return name or 0
@@ -225,10 +220,7 @@ class _Keeper(Keeper):
             if tid is None or sub is None:
                 return False
             ids = struct.pack(">III", tid, self.etid, sub)
-            if len(payload) <= _SMALL:  # one record
-                await session.send(_frame(_PUBLISH, ids + payload))
-            else:
-                await session.send(_frame(_PUBLISH, ids, len(payload)), payload)
+            await session.send(_frame(_PUBLISH, ids + payload))
         except Lost:
             pass
         return not session.failure
@@ -238,7 +230,7 @@ class _Keeper(Keeper):
         wanted = _SUBSCRIBE if payload is not None else _OBSERVE
         for entry in list(self.asked):
             op, what, sub, handler = entry
-            tid = self.etid if what == SELF else self._ids.get((False, what), what)
+            tid = self.etid if what == _SELF else self._ids.get((False, what), what)
             if op != wanted or tid != ids[0]:
                 continue
             if op == _OBSERVE:
@@ -250,7 +242,7 @@ class _Keeper(Keeper):
 
     async def _call(self, handler, *args):
         if self._running >= _MAX_RUNNING:
-            self._status.log("too many handlers at work: dropped a message")
+            self._status.log("too many handlers at work")
             return
         self._running += 1
         try:
@@ -258,7 +250,7 @@ class _Keeper(Keeper):
             if hasattr(result, "send"):
                 await result
         except Exception as e:
-            self._status.log("a handler failed: %s" % repr(e))
+            self._status.log("failed: %s" % repr(e))
         self._running -= 1
 
 
@@ -282,10 +274,9 @@ class Client(Life):
         random=random_bits,
         time_servers=SERVERS,
     ):
-        log = log or (lambda line: None)
-        wifi = interface(log) if wifi is None else wifi
-        rest = keepalive, True, feed or (lambda: None), time_servers
         status = Status(OFFLINE, log)
+        wifi = interface(status.log) if wifi is None else wifi
+        rest = keepalive, True, feed or (lambda: None), time_servers
         keeper = _Keeper(path, receive, store or vault.Vault(), wifi, random, status, *rest)
         super().__init__(keeper, status)
 
@@ -312,7 +303,9 @@ class Client(Life):
     def forget(self, handler):
         """Call it no more. The broker is not told: its Unobserve destroys the topic."""
         asked = self._keeper.asked
-        asked[:] = [entry for entry in asked if entry[3] is not handler]
+        for entry in list(asked):
+            if entry[3] is handler:
+                asked.remove(entry)
 
     async def publish(self, to, payload, sub=None):
         """Publish to a topic, or to one client by its address. While offline, or where the

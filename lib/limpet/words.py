@@ -22,6 +22,9 @@ _WORDS = (
     ("CLOSED_ON_LOGIN", "the server ended the connection after CONNECT"),
     ("CONNACK", "the server cannot take this device now"),
     ("REFUSED", "the server refused this device's account"),
+    # over SMQ
+    ("HTTP", "there is no SMQ broker at this path of the server"),
+    ("TAKEN", "somebody else logged in with this device's account"),
     # a connection
     ("READ", "the connection broke"),
     ("WRITE", "the connection broke while sending"),
