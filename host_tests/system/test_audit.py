@@ -90,33 +90,35 @@ def test_the_program_of_an_audited_board_runs_again(sim_factory, audit):
 def test_a_board_that_limpet_brought_up_shows_nothing_in_clear(
     sim_factory, broker_factory, tool, audit
 ):
-    """Brought up, its credential replaced five times, wiped: no value of it ever lay in clear."""
+    """Brought up, rotated five times over the link, wiped: no value of it ever lay in clear."""
     board = sim_factory("SIM_RP2")
     port, key = f"sim:{board.name}", "a key of this test only"
     board.configure(networks={"home": key})
     wifi, known = board.folder / "wifi", board.folder / "known.txt"
     wifi.write_text(f"home\n{key}\n")
     wifi.chmod(0o600)
-    broker = broker_factory().settings.folder
-    values = {key.encode()}
-    up = ("up", port, "--broker", broker, "--wifi", wifi, "--json")
+    broker = ("--broker", broker_factory().settings.folder)
+    tool("limpet", "up", port, *broker, "--wifi", wifi, "--name", "lamp", "--json")
+    values, passwords = {key.encode()}, set()
     for number in range(6):
-        tool("limpet", *up, *(("--replace", "lamp", "--yes") if number else ("--name", "lamp")))
+        if number:
+            tool("limpet", "rotate", "lamp", *broker, "--json")
         fields = list(opened_records(board.image.read_bytes()))
-        values |= {value for tag, value in fields if tag in (protocol.PASSWORD, protocol.CONTROL)}
-    assert len(values) >= 1 + 2 * 6
-    known.write_text("".join(f"v{n} hex {v.hex()}\n" for n, v in enumerate(values)))
+        passwords |= {value for tag, value in fields if tag == protocol.PASSWORD}
+        values |= {value for tag, value in fields if tag == protocol.CONTROL}
+    assert len(passwords) == 6
+    known.write_text("".join(f"v{n} hex {v.hex()}\n" for n, v in enumerate(values | passwords)))
     code, report = audit(port, "--canary", known)
-    assert code == 0 and report["level"] == 1, report["findings"]
+    assert code == 0 and report["level"] == 1 and report["enrolled"], report["findings"]
     assert kinds(report, "clear") == []
     assert "limpet record" in kinds(report, "soft")  # its claim does not exclude that: it is said
     states = {way["name"]: way["state"] for way in report["ways"]}
     assert states["repl"] == states["debug"] == states["clip"] == "open"
 
-    with Board(port) as opened:
-        opened.call("limpet.enroll", "wipe")
+    tool("limpet", "wipe", "lamp", *broker, "--yes", "--json")
     code, report = audit(port, "--canary", known)
     assert code == 0 and kinds(report, "clear") == []
+    assert report["enrolled"] is False, report["findings"]
 
     with Board(port) as opened:
         opened.put("/secrets.py", f"WIFI_PASSWORD = '{key}'\n".encode())

@@ -23,7 +23,6 @@ from .enrolment import Plan
 from .secret import Secret
 from .seriallog import SerialLog
 from .sim import SimBoard
-from .watch import Watch
 from .wifi import Network
 
 WAIT_S = 15.0
@@ -68,6 +67,12 @@ class BrokerUnderTest:
         found = self._kit.wait(lambda got, payload: got == wanted, timeout_s)
         assert found, f"no message on {wanted} within {timeout_s:.0f} s"
         return found[1]
+
+    def forget(self) -> None:
+        """Drop the messages that have come so far: what `message` gives then is new."""
+        assert self._kit, "only inside of its with"
+        while self._kit.wait(lambda topic, payload: True, 0):
+            pass
 
     def command(self, device: str, name: str, payload: bytes) -> None:
         """Publish `limpet/<device>/cmd/<name>`; returns when the broker has it."""
@@ -137,11 +142,6 @@ class BoardUnderTest:
         )
         self.name = name
         self._listen()
-
-    def online(self, broker: BrokerUnderTest, timeout_s: float = WAIT_S) -> bool:
-        """Whether it answers a ping; for programs that use Limpet's client."""
-        with Watch(broker.settings, self.name) as watch:
-            return watch.answers(timeout_s) is not None
 
     def restart(self) -> None:
         """Start its program anew, as Ctrl-D does."""

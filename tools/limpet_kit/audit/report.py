@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from ..console import Console, printable
-from . import finding, layout
+from . import finding, layout, stream
 from .finding import Finding
 from .ladder import Ladder, Verdict
 from .openness import WAYS, Way
@@ -48,7 +48,8 @@ class Report:
     @property
     def enrolled(self) -> bool | None:
         """Whether a credential of Limpet lies there; None where the files cannot be read."""
-        if any(one.kind == finding.RECORD for one in self.contents.findings):
+        records = (one for one in self.contents.findings if one.kind == finding.RECORD)
+        if any(one.state == stream.LIVE for one in records):
             return True
         parts = self.contents.layout
         return False if parts.file_systems or parts.blank else None
@@ -59,8 +60,8 @@ class Report:
         notes = []
         if self.enrolled is False:
             notes.append(
-                "nothing is enrolled on it: there is no record of Limpet's in this flash, so the "
-                "level says nothing of how a credential would lie there"
+                "nothing is enrolled on it: no file of this flash holds a record of Limpet's, so "
+                "the level says nothing of how a credential would lie there"
             )
         if self.restarted:
             notes.append("its program was stopped for this, and started again")
