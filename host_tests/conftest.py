@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from rig.blank import *  # noqa: F403
 from rig.broker import *  # noqa: F403
 from rig.clocks import *  # noqa: F403
 from rig.device import *  # noqa: F403

@@ -4,18 +4,14 @@ UF2 to a folder that looks like a BOOTSEL drive. No hardware."""
 import dataclasses
 import hashlib
 import http.server
-import json
+import os
 import struct
-import subprocess
-import sys
 import threading
-import time
-from pathlib import Path
 
 import pytest
 from limpet_kit import boards, cli, firmware, paths
 from limpet_kit.errors import FAILED, NO_BOARD, OK, REFUSED, USAGE, KitError
-from rig.broker import free_port
+from rig.blank import Wire, esp_image, uf2_image
 
 ESP = ("ESP32_GENERIC", "ESP32_GENERIC_S3", "ESP32_GENERIC_C3", "ESP32_GENERIC_C6")
 
@@ -29,107 +25,22 @@ def nothing(done, total):
     pass
 
 
-def part(chip, size=3000):
-    """An image as the boot ROM takes it: one segment, checksum, SHA-256."""
-    body = bytes(n * 7 & 255 for n in range(size))
-    number = firmware._CHIP_IDS[chip]
-    head = struct.pack("<BBBBI", 0xE9, 1, 0, 0x20, 0x40080000) + bytes(4)
-    head += struct.pack("<H", number) + bytes(9) + b"\1"
-    image = head + struct.pack("<II", 0x3FFB0000, len(body)) + body
-    image += bytes(15 - len(image) % 16)
-    checksum = 0xEF
-    for byte in body:
-        checksum ^= byte
-    image += bytes([checksum])
-    return image + hashlib.sha256(image).digest()
-
-
-def esp_image(board, chip=None):
-    chip = chip or board.boot.chip
-    first = part(chip)
-    return first + b"\xff" * (0x10000 - board.boot.offset - len(first)) + part(chip, 9000)
-
-
-def uf2_image(board, count=40, family=None):
-    blocks = []
-    for number in range(count):
-        head = firmware._UF2.pack(
-            *firmware._UF2_MAGIC,
-            0x2000,
-            0x10000000 + 256 * number,
-            256,
-            number,
-            count,
-            family or board.boot.family,
-        )
-        blocks.append(
-            head + bytes([number & 255]) * 256 + bytes(220) + struct.pack("<I", 0x0AB16F30)
-        )
-    return b"".join(blocks)
-
-
-@pytest.fixture
-def rom():
-    """`rom(chip)` -> port of a mock boot ROM that esptool takes for a chip."""
-    running = []
-    mock = Path(sys.executable).with_name("esp32-mock-bootloader")
-
-    def start(chip):
-        port = free_port()
-        running.append(
-            subprocess.Popen(
-                [mock, "run", "--chip", chip, "--port", str(port), "--timeout", "100"],
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-        )
-        return f"socket://127.0.0.1:{port}"
-
-    yield start
-    for process in running:
-        process.kill()
-        process.wait()
-
-
-def until_up(arguments):
-    """The mock needs a moment to listen; its port is not ready at once."""
-    for _ in range(40):
-        code = cli.main(arguments)
-        if code != NO_BOARD:
-            return code
-        time.sleep(0.25)
-    return code
-
-
-@pytest.mark.parametrize("name", ESP)
-def test_esptool_writes_and_verifies(name, rom, tmp_path, capsys):
-    board = boards.load(name)
-    file = tmp_path / "firmware.bin"
-    file.write_bytes(esp_image(board))
-    arguments = ["flash", rom(board.boot.chip), "--board", name, "--firmware", str(file), "--json"]
-    assert until_up(arguments) == OK
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["ok"]
-
-
-def test_a_board_with_another_chip_is_refused_by_esptool(rom, tmp_path, capsys):
-    board = boards.load("ESP32_GENERIC_C3")
-    file = tmp_path / "firmware.bin"
-    file.write_bytes(esp_image(board))
-    port = rom("esp32s3")
-    arguments = ["flash", port, "--board", board.name, "--firmware", str(file)]
-    assert until_up(arguments) == FAILED
-    said = capsys.readouterr().err
-    assert "esptool could not finish" in said and "ESP32" in said and "To go on" in said
-
-
 def test_a_port_without_a_boot_rom_is_told(tmp_path, capsys):
     board = boards.load("ESP32_GENERIC")
     file = tmp_path / "f.bin"
     file.write_bytes(esp_image(board))
-    port = f"socket://127.0.0.1:{free_port()}"
-    assert cli.main(["flash", port, "--board", board.name, "--firmware", str(file)]) == NO_BOARD
-    assert "hold BOOT" in capsys.readouterr().err
+    wire = Wire()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("limpet_kit.flash._ATTEMPTS", "1")
+        assert cli.main(["flash", wire.path, "--firmware", str(file)]) == NO_BOARD
+    os.close(wire.master)
+    said = capsys.readouterr().err
+    assert "hold BOOT" in said and "run the same command again" in said
+    assert cli.main(["flash", "/dev/not-there", "--board", board.name]) == NO_BOARD
+    assert "There is no port" in capsys.readouterr().err
     assert cli.main(["flash", "--board", board.name]) == USAGE
+    assert cli.main(["flash", "sim:x"]) == USAGE
+    assert cli.main(["flash", "socket://127.0.0.1:9"]) == REFUSED
 
 
 @pytest.mark.parametrize("name", ESP)
@@ -160,6 +71,7 @@ def test_a_uf2_goes_onto_the_drive(name, tmp_path, capsys):
     drive.mkdir()
     file.write_bytes(uf2_image(board))
     arguments = ["flash", "--board", name, "--firmware", str(file), "--drive", str(drive)]
+    arguments.append("--no-wait")
     assert cli.main(arguments) == NO_BOARD
     assert "hold BOOTSEL" in capsys.readouterr().err
     (drive / "INFO_UF2.TXT").write_text("UF2 Bootloader v3.0\r\nBoard-ID: OTHER\r\n")
@@ -168,7 +80,7 @@ def test_a_uf2_goes_onto_the_drive(name, tmp_path, capsys):
         f"UF2 Bootloader v3.0\r\nModel: x\r\nBoard-ID: {board.boot.drive}\r\n"
     )
     assert cli.main(arguments) == OK
-    assert (drive / "f.uf2").read_bytes() == file.read_bytes()
+    assert (drive / "firmware.uf2").read_bytes() == file.read_bytes()
 
 
 def test_uf2_files_that_are_not_for_this_board():

@@ -78,6 +78,10 @@ class Raised(KitError):
         super().__init__(words, NO_SPACE if full else FAILED)
 
 
+class NoMicroPython(KitError):
+    """Nothing at the port answers as MicroPython does: another program, or none."""
+
+
 class Silent(KitError):
     """The board stopped answering, or answers without end."""
 
@@ -379,7 +383,7 @@ class Board:
                 self._reopen(5.0)  # it was reset under our hands: its USB port went
             except Silent:
                 continue
-        raise KitError(
+        raise NoMicroPython(
             f"No MicroPython answers at {self.port}, or its program does not let go. Press the "
             "board's reset button and run this again at once. If that does not help, or it holds "
             f"no MicroPython yet: limpet flash {self.port}",

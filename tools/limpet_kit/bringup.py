@@ -12,13 +12,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import enrolment, install, ports, sim
-from .board import Board
+from serial.tools import list_ports
+
+from . import blank, boards, enrolment, flash, install, ports, sim
+from .blank import Wish
+from .board import Board, NoMicroPython
 from .broker import server, settings
 from .broker.settings import Settings
 from .console import Console
 from .enrolment import ONLINE_S, Plan, Step
-from .errors import ENROLLED, NOT_ONLINE, KitError
+from .errors import ENROLLED, NOT_ONLINE, USAGE, KitError
 from .ledger import ACTIVE, Ledger, Unit
 from .seriallog import SerialLog
 from .watch import Watch
@@ -30,13 +33,16 @@ READING_S = 10.0  # for the first reading of a board that is online
 @dataclass(frozen=True)
 class Done:
     """What was done: the unit, library files written, whether it was enrolled now, our main.py or
-    the board's own, seconds from the start of the program to its first word at the broker."""
+    the board's own, seconds from the start of the program to its first word at the broker, the
+    port, and whether MicroPython was written too."""
 
     unit: Unit
     files: int
     enrolled: bool
     our_main: bool
     online_s: float
+    port: str
+    flashed: bool
 
 
 def broker(folder: Path, for_simulated: bool, step: Step) -> Settings:
@@ -74,8 +80,24 @@ def simulated(port: str, step: Step) -> str:
     return port
 
 
+def find() -> str | None:
+    """The port of the only board that is plugged in; None when none is, as in an RP2's boot mode.
+
+    Raises `KitError` (USAGE) when there is more than one to choose from.
+    """
+    known = {usb for board in boards.everyone() for usb in board.usb}
+    found = [
+        one.device
+        for one in list_ports.comports()
+        if one.vid is not None and f"{one.vid:04x}:{one.pid or 0:04x}" in known
+    ]
+    if len(found) > 1:
+        raise KitError(f"Several boards are plugged in; name one: {', '.join(found)}.", USAGE)
+    return found[0] if found else None
+
+
 def bring_up(
-    port: str,
+    port: str | None,
     chosen: Settings,
     plan: Plan,
     console: Console,
@@ -85,13 +107,17 @@ def bring_up(
     replace_main: bool = False,
     wait_s: float = ONLINE_S,
     reading_s: float = READING_S,
+    wish: Wish | None = None,
 ) -> Done:
-    """Library, enrolment unless the board has it, application, start; until it is online.
+    """MicroPython where there is none, library, enrolment unless the board has it, application,
+    start; until it is online.
 
     What it publishes, up to its first reading, is handed to `arrived`: topic below its branch,
-    payload. Raises `KitError` as `enrolment.enroll` and `enrolment.activate` do.
+    payload. Without a `wish` a board without MicroPython is an error. Raises `KitError` as
+    `blank.fill`, `enrolment.enroll` and `enrolment.activate` do.
     """
-    with Ledger() as ledger, Board(port) as board:
+    with Ledger() as ledger, ExitStack() as opened:
+        board, flashed = _at_prompt(opened, port, wish, console, step)
         board.calm(install.harmless())
         with console.progress("library") as progress:
             files = install.library(board, progress)
@@ -146,7 +172,23 @@ def bring_up(
                 step(enrolment.ONLINE, f"{unit.name} is online")
             step("first word", f"after {online_s:.1f} s")
             _show(watch, arrived, reading_s)
-        return Done(unit, files, not known, ours, online_s)
+        return Done(unit, files, not known, ours, online_s, board.port, flashed)
+
+
+def _at_prompt(
+    stack: ExitStack, port: str | None, wish: Wish | None, console: Console, step: Step
+) -> tuple[Board, bool]:
+    """The board at its prompt, and whether MicroPython had to be written for that."""
+    if port is not None and ports.is_there(port):
+        try:
+            return stack.enter_context(Board(port)), False
+        except NoMicroPython:
+            if wish is None:
+                raise
+            step("prompt", f"no MicroPython answers at {port}")
+    elif port is not None and not (wish and (wish.drive or flash.drives())):
+        ports.check(port, port)
+    return stack.enter_context(Board(blank.fill(port, wish or Wish(), console, step).port)), True
 
 
 def _show(watch: Watch, arrived: Callable[[str, bytes], None], reading_s: float) -> None:

@@ -48,7 +48,7 @@ def obtain(board: Board, wanted: str | None, progress: Advance) -> Path:
         raise KitError(f"{board.name} takes no firmware.", USAGE)
     version = wanted or board.firmware.version
     if not _VERSION.fullmatch(version):
-        raise KitError("A firmware version looks like 20250911-v1.26.1.", USAGE)
+        raise KitError("A firmware version looks like 20260406-v1.28.0.", USAGE)
     name = board.firmware.pattern.format(version=version)
     folder = paths.home() / "firmware"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -82,6 +82,20 @@ def check(board: Board, data: bytes) -> None:
         _check_uf2(board, data)
     else:
         _check_esp(board, data)
+
+
+def check_size(board: Board, data: bytes, found: int) -> None:
+    """Refuse an ESP32 image that was built for more flash than the board has: it would not start.
+
+    `found` is the board's flash in bytes, 0 when it is not known.
+    """
+    needs = 1 << 20 + (data[3] >> 4)  # the header's code: 0 is 1 MiB, each one more doubles it
+    if found and (found < needs or len(data) > found):
+        raise _unfit(
+            f"it is for {needs >> 20} MiB of flash and the board has {found >> 20}; look for a "
+            f"variant for less on {board.firmware.page if board.firmware else 'its page'}",
+            REFUSED,
+        )
 
 
 def _check_esp(board: Board, data: bytes) -> None:

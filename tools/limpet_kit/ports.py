@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from serial.tools import list_ports
+
 from . import sim
 from .console import printable
 from .errors import NO_BOARD, REFUSED, KitError
@@ -38,6 +40,15 @@ def resolve(port: str) -> str:
             REFUSED,
         )
     return port
+
+
+def is_there(port: str) -> bool:
+    """Whether there is such a port; a simulated board that does not run is there too."""
+    if port.startswith(SIM):
+        return True
+    if os.name == "posix":
+        return Path(port).exists()
+    return any(found.device == port for found in list_ports.comports())
 
 
 def simulated(device: str) -> bool:
@@ -74,6 +85,13 @@ def check(device: str, port: str) -> None:
             "`limpet status` lists what is there.",
             NO_BOARD,
         )
+
+
+def ready(device: str, port: str) -> None:
+    """`KitError` when the port is missing, not allowed or in use."""
+    check(device, port)
+    if holder(device) or not os.access(device, os.R_OK | os.W_OK):
+        raise why_not(device, port)
 
 
 def why_not(device: str, port: str) -> KitError:

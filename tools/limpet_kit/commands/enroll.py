@@ -46,7 +46,7 @@ def choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--replace", metavar="NAME", help="take the place of this unit, whose account ends"
     )
-    parser.add_argument("--yes", action="store_true", help="do not ask before replacing")
+    parser.add_argument("--yes", action="store_true", help="do not ask before something is lost")
     parser.add_argument(
         "--force",
         action="store_true",

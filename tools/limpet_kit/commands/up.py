@@ -12,12 +12,14 @@ from ..console import Console, printable
 from ..errors import OK, USAGE, KitError
 from ..secret import Secret
 from ..wifi import Network
-from . import enroll
+from . import enroll, flash
 
-HELP = "bring a board online: library, credential, application, start, and wait for its first word"
+HELP = "bring a board online: MicroPython, library, credential, application, until its first word"
 EPILOG = """examples:
   limpet up sim                      a simulated board, with a broker on this machine
   limpet up /dev/ttyACM0 --name lamp-7
+  limpet up /dev/ttyUSB0 --board ESP32_GENERIC     blank: MicroPython is written first
+  limpet up --board RPI_PICO_W       held at BOOTSEL while it was plugged in
   limpet up /dev/ttyACM0             on an enrolled board: newer library, same credential"""
 
 
@@ -26,9 +28,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "port",
         metavar="PORT",
-        help="a serial port, sim:NAME, or sim for the first simulated board",
+        nargs="?",
+        help="a serial port, sim:NAME, or sim for the first simulated board (default: the only "
+        "board that is plugged in)",
     )
     enroll.choice(parser)
+    flash.choice(parser)
     parser.add_argument("--main", metavar="SKETCH", type=Path, help="your main.py")
     parser.add_argument(
         "--replace-main", action="store_true", help="put our main.py over the board's own"
@@ -48,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.main and not args.main.is_file():
         raise KitError(f"There is no sketch {args.main}.", USAGE)
-    port = bringup.simulated(args.port, step)
-    for_simulated = ports.simulated(ports.resolve(port))
+    port = bringup.simulated(args.port, step) if args.port else bringup.find()
+    for_simulated = port is not None and ports.simulated(ports.resolve(port))
     chosen = bringup.broker(
         args.broker or paths.home() / "broker", for_simulated and not args.broker, step
     )
@@ -58,14 +63,23 @@ def run(args: argparse.Namespace) -> int:
         # Its default world holds any network: nobody has to type one.
         plan = replace(plan, networks=lambda: [Network(b"simulated", Secret(b""))])
     done = bringup.bring_up(
-        port, chosen, plan, console, step, arrived, args.main, args.replace_main
+        port,
+        chosen,
+        plan,
+        console,
+        step,
+        arrived,
+        args.main,
+        args.replace_main,
+        wish=flash.wish(args, args.yes),
     )
     console.line("next         limpet status")
     console.result(
         {
             "ok": True,
             "name": done.unit.name,
-            "port": port,
+            "port": done.port,
+            "flashed": done.flashed,
             "enrolled": done.enrolled,
             "files": done.files,
             "default_main": done.our_main and args.main is None,

@@ -43,8 +43,8 @@ def soft_reset():
 
 
 def bootloader(timeout=None):
-    """The board would wait for a firmware; here it resets."""
-    control.end("reset")
+    """The board would wait for a firmware; here it goes off."""
+    control.end("off")
 
 
 def deepsleep(ms=None):

@@ -1,0 +1,168 @@
+"""From a blank board to a unit online by one command: the real esptool on a mock boot ROM, a UF2
+file on a folder that looks like a BOOTSEL drive, then a simulated board. No hardware."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from limpet_kit import boards, cli
+from limpet_kit.blank import Wish, fill
+from limpet_kit.console import Console
+from limpet_kit.errors import FAILED, OK, REFUSED, KitError
+from limpet_kit.ports import holder
+from rig.blank import esp_image, uf2_image
+
+ESP = ("ESP32_GENERIC", "ESP32_GENERIC_S3", "ESP32_GENERIC_C3", "ESP32_GENERIC_C6")
+RP2 = ("RPI_PICO_W", "RPI_PICO2_W")
+WIFI = "home\ncorrect horse\n"
+
+
+@pytest.fixture
+def broker(broker_factory, monkeypatch):
+    monkeypatch.setenv("LIMPET_WIFI", WIFI)
+    return broker_factory("embedded")
+
+
+def image_of(name, **options):
+    board = boards.load(name)
+    if board.boot.method == "esptool":
+        return esp_image(board, **options)
+    return uf2_image(board, **options)
+
+
+@pytest.fixture
+def blank(blank_board, tmp_path):
+    """`blank(name)` -> (a blank board, the file with the firmware that it waits for)."""
+
+    def make(name, **options):
+        ends = ".bin" if name in ESP else ".uf2"
+        file = tmp_path / f"{name}-ä-v1.29.0{ends}"
+        file.write_bytes(image_of(name, **options))
+        return blank_board(name, file.read_bytes()), file
+
+    return make
+
+
+def command(verb, board, file, *options, broker=None):
+    more = ["--broker", str(broker.settings.folder), "--name", "lamp-1"] if broker else []
+    return [verb, str(board.port), "--firmware", str(file), "--json", *more, *options]
+
+
+def run(capsys, *arguments, **options):
+    """(exit code, what stdout and stderr got)."""
+    code = cli.main(command(*arguments, **options))
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def is_online(code, out, err, board):
+    assert code == OK, err
+    said = json.loads(out)
+    assert said["flashed"] and said["enrolled"] and said["port"] == str(board.port)
+    assert "MicroPython 1.29.0 answers" in err and "lamp-1 is online" in err
+
+
+# -- to the end
+
+
+@pytest.mark.parametrize("name", ESP)
+def test_a_blank_esp32_is_online_by_one_command(name, blank, broker, capsys):
+    board, file = blank(name)
+    code, out, err = run(capsys, "up", board, file, broker=broker)
+    is_online(code, out, err, board)
+    assert f": {name}" in err and "and read back" in err  # found by its chip
+
+
+@pytest.mark.parametrize("name", RP2)
+def test_a_board_at_bootsel_is_online_by_one_command(name, blank, broker, capsys):
+    board, file = blank(name)
+    options = ("--board", name, "--drive", str(board.drive))
+    code, out, err = run(capsys, "up", board, file, *options, broker=broker)
+    is_online(code, out, err, board)
+
+
+def test_an_rp2_with_micropython_goes_to_its_boot_mode_by_itself(blank, sim_factory, capsys):
+    board, file = blank("RPI_PICO_W")
+    (board.drive / "INFO_UF2.TXT").unlink()
+    old = sim_factory()
+    board.port.symlink_to(old.device)
+    board.when_off(old)
+    options = ("--board", "RPI_PICO_W", "--drive", str(board.drive))
+    code, out, err = run(capsys, "flash", board, file, *options)
+    assert code == OK, err
+    assert json.loads(out)["micropython"] == "1.29.0" and board.became.is_set()
+
+
+# -- refused
+
+
+def test_firmware_that_is_not_right_for_the_board_is_refused(blank, tmp_path, capsys):
+    board, file = blank("ESP32_GENERIC_S3")
+    good = file.read_bytes()
+    middle = len(good) - 5000
+    bad = tmp_path / "bad.bin"
+    for content, options, code, words in (
+        (good[:middle] + b"?" + good[middle + 1 :], (), FAILED, "damaged"),
+        (good[:middle], (), FAILED, "cut off"),
+        (image_of("ESP32_GENERIC_C3"), (), REFUSED, "for esp32c3"),
+        (image_of("ESP32_GENERIC_C3"), ("--board", "ESP32_GENERIC_C3"), REFUSED, "has an esp32s3"),
+        (image_of("ESP32_GENERIC_S3", flash_code=3), (), REFUSED, "8 MiB of flash"),
+    ):
+        bad.write_bytes(content)
+        got, _, err = run(capsys, "flash", board, bad, *options)
+        assert (got, words in err) == (code, True), err
+    assert board.flash.written == 0
+
+
+def test_another_program_is_written_over_only_with_leave(blank):
+    board, file = blank("ESP32_GENERIC_C3")
+    board.flash.data[:5] = b"\xe9SHOP"
+    asked = []
+
+    def begin(leave):
+        wish = Wish(firmware=str(file), agreed=lambda question: asked.append(question) or leave)
+        return fill(str(board.port), wish, Console(), lambda name, words: None)
+
+    with pytest.raises(KitError, match="--yes") as e:
+        begin(False)
+    assert e.value.code == REFUSED and board.flash.written == 0
+    assert begin(True).board.name == "ESP32_GENERIC_C3"
+    assert len(asked) == 2 and board.became.is_set()
+
+
+# -- cut, and again
+
+
+def start(board, file, *options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "limpet_kit", *command("flash", board, file, *options)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.mark.parametrize("victim", ["kit", "esptool"])
+@pytest.mark.parametrize("blocks", [0, 3, 7])
+def test_a_write_that_was_killed_goes_on(victim, blocks, blank, capsys):
+    board, file = blank("ESP32_GENERIC_C6", size=150_000)
+    kit = None
+
+    def kill(written):
+        nonlocal kit
+        if kit and written == blocks:
+            esptool = int(holder(os.readlink(board.port)).split()[-1].rstrip(")"))
+            os.kill(kit.pid if victim == "kit" else esptool, signal.SIGKILL)
+            kit, board.flash.on_block = None, lambda written: None
+
+    board.flash.on_block = kill
+    running = kit = start(board, file)
+    said = running.communicate(timeout=30)[0].decode()
+    assert running.returncode == (-9 if victim == "kit" else FAILED), said
+    assert not board.became.is_set()
+    code, _, err = run(capsys, "flash", board, file)
+    assert code == OK, err
+    assert board.became.is_set()
