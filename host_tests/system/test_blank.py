@@ -146,7 +146,9 @@ def start(board, file, *options):
 
 
 @pytest.mark.parametrize("victim", ["kit", "esptool"])
-@pytest.mark.parametrize("blocks", [0, 3, 7])
+@pytest.mark.parametrize(
+    "blocks", [pytest.param(0, marks=pytest.mark.slow), 3, pytest.param(7, marks=pytest.mark.slow)]
+)
 def test_a_write_that_was_killed_goes_on(victim, blocks, blank, capsys):
     board, file = blank("ESP32_GENERIC_C6", size=150_000)
     kit = None
