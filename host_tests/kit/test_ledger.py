@@ -5,12 +5,12 @@ import dataclasses
 import json
 import sqlite3
 import stat
+import subprocess
 from types import SimpleNamespace
 
 import pytest
-from limpet_kit import cli
+from limpet_kit import cli, plugged
 from limpet_kit.broker import accounts
-from limpet_kit.commands import status
 from limpet_kit.errors import ENROLLED, OK, REFUSED, USAGE, KitError
 from limpet_kit.ledger import ACTIVE, GONE, NEW, PROVED, REGISTERED, Ledger, Unit
 
@@ -156,7 +156,7 @@ def test_export_and_backup(rows, tmp_path, capsys):
 
 
 def test_status_says_what_comes_next(rows, capsys, monkeypatch):
-    monkeypatch.setattr(status.list_ports, "comports", list)
+    monkeypatch.setattr(plugged.list_ports, "comports", list)
     assert cli.main(["status", "--json"]) == OK
     said = json.loads(capsys.readouterr().out)
     assert "limpet broker init" in said["next"] and said["boards"] == []
@@ -171,11 +171,18 @@ def test_status_names_the_definitions_that_fit(monkeypatch, tmp_path):
     device = tmp_path / "ttyACM0"
     device.write_text("")
     port = SimpleNamespace(
-        device=str(device), vid=0x2E8A, pid=0x0005, description="Board\x1b[2J in FS mode"
+        device=str(device),
+        vid=0x2E8A,
+        pid=0x0005,
+        description="Board\x1b[2J in FS mode",
+        serial_number="E6:61",
     )
-    monkeypatch.setattr(status.list_ports, "comports", lambda: [port])
-    (found,) = status.boards()
-    assert found["usb"] == "2e8a:0005" and "\x1b" not in found["what"]
-    assert "RPI_PICO or RPI_PICO2_W or RPI_PICO_W" in found["what"]
+    monkeypatch.setattr(plugged.list_ports, "comports", lambda: [port])
+    (found,) = plugged.boards([])
+    assert found.usb == "2e8a:0005" and "\x1b" not in found.what and found.unit == ""
+    assert found.fits == ("RPI_PICO", "RPI_PICO2_W", "RPI_PICO_W")
     with open(device):
-        assert "in use" not in status.boards()[0]["what"]  # we are not another program
+        assert not plugged.boards([])[0].why_not  # we are not another program
+    with subprocess.Popen(["sleep", "20"], stdin=open(device)) as other:
+        assert plugged.boards([])[0].why_not == f"in use by sleep (process {other.pid})"
+        other.kill()

@@ -24,9 +24,10 @@ from .errors import FAILED, NO_BOARD, REFUSED, USAGE, KitError
 
 PROMPT_S = 60.0  # the first start makes a file system
 _DRIVE_S = 15.0  # for the drive of a board that was sent into its boot mode
+_OLDEST = (1, 23)  # MicroPython that the library runs on
 _ABOUT = (
-    "import sys\ni=sys.implementation\nprint('.'.join(map(str,i[1][:3])),"
-    "getattr(i,'_machine',''),sep='|')"
+    "import sys,os\ni=sys.implementation\ntry:f=int(os.statvfs('/')[2]>0)\nexcept OSError:f=0\n"
+    "print('.'.join(map(str,i[1][:3])),f,getattr(i,'_machine',''),sep='|')"
 )
 
 Step = Callable[[str, str], None]  # a step is done: its name, and one line for a person
@@ -50,10 +51,11 @@ class Wish:
 
 @dataclass(frozen=True)
 class About:
-    """What a MicroPython says of itself; both are claims."""
+    """What a MicroPython says of itself, all of it claims; `files`: its file system is there."""
 
     version: str
     machine: str
+    files: bool
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,28 @@ class Filled:
 
 def about(board: Board) -> About:
     """Ask a board at its prompt. Raises `KitError` when the answer has another form."""
-    found = re.fullmatch(r"(\d{1,3}\.\d{1,3}\.\d{1,3})\|(.*)", board.exec(_ABOUT).strip())
+    found = re.fullmatch(r"(\d{1,3}\.\d{1,3}\.\d{1,3})\|([01])\|(.*)", board.exec(_ABOUT).strip())
     if not found:
         raise KitError(f"The board at {board.port} does not say what it is.", NO_BOARD)
-    return About(found[1], printable(found[2], 80))
+    return About(found[1], printable(found[3], 80), found[2] == "1")
+
+
+def check(board: Board) -> None:
+    """`KitError` when the library cannot be put on this board: too old, or without files."""
+    said = about(board)
+    again = f"limpet flash {board.port} --board BOARD"
+    if tuple(map(int, said.version.split(".")))[:2] < _OLDEST:
+        raise KitError(
+            f"The board at {board.port} runs MicroPython {said.version}, and the library needs "
+            f"1.23 or later: {again}",
+            REFUSED,
+        )
+    if not said.files:
+        raise KitError(
+            f"The file system of the board at {board.port} cannot be read ('appears to be "
+            f"corrupted', an ESP32 says). Empty the board and begin anew: {again} --erase",
+            NO_BOARD,
+        )
 
 
 def fill(port: str | None, wish: Wish, console: Console, step: Step) -> Filled:

@@ -118,6 +118,7 @@ def bring_up(
     """
     with Ledger() as ledger, ExitStack() as opened:
         board, flashed = _at_prompt(opened, port, wish, console, step)
+        blank.check(board)
         board.calm(install.harmless())
         with console.progress("library") as progress:
             files = install.library(board, progress)

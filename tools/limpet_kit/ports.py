@@ -99,10 +99,7 @@ def why_not(device: str, port: str) -> KitError:
     try:
         os.close(os.open(device, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK))
     except PermissionError:
-        words = (
-            f"You may not open {port}. Join its group: sudo usermod -aG {_group(device)} $USER, "
-            "then log in again."
-        )
+        words = f"You may not open {port}. {_leave(device)}"
     except OSError as e:
         if e.errno == errno.EBUSY:
             words = _busy(device, port)
@@ -133,10 +130,17 @@ def _busy(device: str, port: str) -> str:
     return f"{port} is in use{f' by {by}' if by else ' by another program'}. Close that first."
 
 
-def _group(device: str) -> str:
+def _leave(device: str) -> str:
+    """How to be allowed to open it: its group, or a rule of udev where only root may."""
     import grp
 
     try:
-        return grp.getgrgid(os.stat(device).st_gid).gr_name
+        group = grp.getgrgid(os.stat(device).st_gid).gr_name
     except (KeyError, OSError):
-        return "dialout"
+        group = "dialout"
+    if group != "root":
+        return f"Join its group: sudo usermod -aG {group} $USER, then log in again."
+    return (
+        "Let udev give it to who sits here, then plug it in again: "
+        """echo 'SUBSYSTEM=="tty", TAG+="uaccess"' | sudo tee /etc/udev/rules.d/70-limpet.rules"""
+    )

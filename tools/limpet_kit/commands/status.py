@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from serial.tools import list_ports
-
-from .. import boards as definitions
-from .. import paths, protocol, sim
-from ..board import Board
+from .. import paths, plugged, presence, protocol
 from ..broker import server, settings
-from ..console import Console, printable
-from ..enrolment import Hello, held, look
+from ..console import Console
+from ..enrolment import Hello
 from ..errors import OK, KitError
-from ..ledger import ACTIVE, NEW, PROVED, REGISTERED, Ledger, Unit
-from ..ports import SIM, holder, why_not
+from ..ledger import NEW, PROVED, REGISTERED, Ledger, Unit
+from ..plugged import Answer, Plugged
 from .ledger import describe
 
 HELP = "what is plugged in, which units there are, how the broker is, what comes next"
 EPILOG = """examples:
   limpet status
+  limpet status --probe          asks each board too: its program is stopped, and starts anew
   limpet status /dev/ttyACM0     what that board holds, how well; its program starts anew"""
+
+_UNSEEN = (
+    "Is one, and not seen? Take a cable that carries data and not only power; a blank one shows "
+    "itself when BOOT (BOOTSEL) is held while it is plugged in."
+)
 
 _NEXT = {
     NEW: "cut before it had an account: plug it in and run limpet enroll, or limpet ledger drop",
@@ -39,6 +40,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--broker", metavar="DIR", type=Path, help="the broker's folder (default: the kit's own)"
     )
+    parser.add_argument(
+        "--probe",
+        action="store_true",
+        help="ask each board that is plugged in, which stops and restarts what runs on it",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -47,22 +53,30 @@ def run(args: argparse.Namespace) -> int:
     console = Console(args.json)
     if args.port:
         return _one(console, args.port)
-    found = boards()
     broker = _broker(args.broker or paths.home() / "broker")
     with Ledger() as ledger:
         units = ledger.units()
+        links = presence.of(ledger, units)
+        found = plugged.boards(units)
+        answers = {board.port: _probe(ledger, board) for board in found} if args.probe else {}
+    at = {board.unit: board.port for board in found if board.unit}
     steps = _next(found, broker, units)
 
     console.line("Boards")
     for board in found:
-        console.line(f"  {board['port']:<20} {board['what']}")
+        console.line(f"  {board.port or '(boot mode)':<20} {_words(board)}")
+        if answers.get(board.port):
+            console.line(f"    {answers[board.port]}")
     if not found:
-        console.line("  none is plugged in")
+        console.line(f"  none is plugged in. {_UNSEEN}")
     console.line("Broker")
     console.line(f"  {broker['words']}")
     console.line("Units")
     for unit in units:
+        server_of, link = links[unit.vault]
+        here = f"; plugged in at {at[unit.name]}" if unit.name in at else ""
         console.line(f"  {describe(unit)}")
+        console.line(f"    {link}; broker {server_of}{here}")
         if unit.state in _NEXT:
             console.line(f"    {_NEXT[unit.state]}")
         if unit.alert:
@@ -73,17 +87,81 @@ def run(args: argparse.Namespace) -> int:
     for step in steps:
         console.line(f"  {step}")
     console.result(
-        {"boards": found, "broker": broker, "units": [asdict(u) for u in units], "next": steps}
+        {
+            "boards": [
+                {**asdict(board), "words": _words(board), "answer": answers.get(board.port)}
+                for board in found
+            ],
+            "broker": broker,
+            "units": [
+                {
+                    **asdict(unit),
+                    "server": links[unit.vault][0],
+                    "link": links[unit.vault][1],
+                    "port": at.get(unit.name),
+                }
+                for unit in units
+            ],
+            "next": steps,
+        }
     )
     return OK
 
 
+def _words(board: Plugged) -> str:
+    """What a port is, which definitions fit, whose it says that it is, what is in the way."""
+    words = board.what
+    if board.usb:
+        words += f" ({board.usb})"
+    if board.usb and board.fits:
+        words += f"; by its USB id {' or '.join(board.fits)}"
+    elif not board.port:
+        words += f"; by its drive {' or '.join(board.fits) or 'none that the kit knows'}"
+    if board.unit:
+        words += f"; its number is that of {board.unit}"
+    if board.why_not:
+        words += f"; {board.why_not}"
+    return words
+
+
+def _probe(ledger: Ledger, board: Plugged) -> str:
+    """What a board that may be asked says, in one line."""
+    if not board.port or board.why_not or not board.fits:
+        return ""
+    try:
+        return _line(plugged.ask(ledger, board.port))
+    except KitError as e:
+        return str(e)
+
+
+def _line(answer: Answer) -> str:
+    fits = " or ".join(answer.fits) or "no definition"
+    if answer.boot == "boot ROM":
+        size = f"{answer.flash >> 20} MiB" if answer.flash else "unknown size"
+        words = f"no MicroPython; {answer.chip} with {size} of flash: by its chip {fits}; next: "
+        return words + f"limpet up {answer.port}"
+    words = f"{answer.machine or 'a board'}, MicroPython {answer.version}"
+    if answer.fits:
+        words += f": by that name {fits}"
+    if answer.hello is None:
+        return f"{words}; no Limpet on it; next: limpet up {answer.port}"
+    if not answer.hello.slots:
+        return (
+            f"{words}; Limpet {answer.hello.library}, not enrolled; next: limpet up {answer.port}"
+        )
+    unit = f"as {answer.unit.name}, {answer.unit.state}" if answer.unit else "not in this ledger"
+    return f"{words}, enrolled, {unit}"
+
+
 def _one(console: Console, port: str) -> int:
     """What one board holds, as it says itself, against what the ledger knows of it."""
-    with Ledger() as ledger, Board(port) as board:
-        hello = look(board)
-        unit = held(ledger, hello)
-        board.soft_reset(run_main=True)
+    with Ledger() as ledger:
+        answer = plugged.ask(ledger, port)
+    hello, unit = answer.hello, answer.unit
+    if hello is None:
+        console.line(f"{port:<12} {_line(answer)}")
+        console.result(asdict(answer))
+        return OK
     slot = hello.slots[-1] if hello.slots else None
     source, claim = protocol.SOURCES.get(slot.source, ("unknown", "none")) if slot else ("", "")
     console.line(f"{port:<12} {_what_it_is(hello)}")
@@ -121,39 +199,6 @@ def _what_it_is(hello: Hello) -> str:
     return f"{machine}, MicroPython {hello.micropython}, Limpet {hello.library}"
 
 
-def boards() -> list[dict[str, Any]]:
-    """Ports with something that may be a board, and the simulated ones; nothing is opened."""
-    found: list[dict[str, Any]] = []
-    for port in sorted(list_ports.comports()):
-        if port.vid is not None:
-            found.append(
-                {
-                    "port": port.device,
-                    "usb": f"{port.vid:04x}:{port.pid or 0:04x}",
-                    "what": _what(port),
-                }
-            )
-    for board in sim.all():
-        running = "running" if board.running else "switched off"
-        what = f"simulated {board.board}, {running}"
-        found.append({"port": SIM + board.name, "usb": None, "what": what})
-    return found
-
-
-def _what(port: Any) -> str:
-    """What a port says of itself, which definitions its USB id fits, and what is in the way."""
-    usb = f"{port.vid:04x}:{port.pid or 0:04x}"
-    fits = [one.name for one in definitions.everyone() if usb in one.usb]
-    words = printable(port.description or "serial port", 60)
-    if fits:
-        words += f"; by its USB id {' or '.join(fits)}"
-    if by := holder(port.device):
-        words += f"; in use by {by}"
-    elif not os.access(port.device, os.R_OK | os.W_OK):
-        words += f"; {why_not(port.device, port.device)}"
-    return words
-
-
 def _broker(folder: Path) -> dict[str, Any]:
     try:
         chosen = settings.load(folder)
@@ -169,15 +214,17 @@ def _broker(folder: Path) -> dict[str, Any]:
     }
 
 
-def _next(found: list[dict[str, Any]], broker: dict[str, Any], units: list[Unit]) -> list[str]:
+def _next(found: list[Plugged], broker: dict[str, Any], units: list[Unit]) -> list[str]:
     """The commands that make sense now."""
     steps = []
+    free = [board for board in found if not board.unit and not board.why_not and board.fits]
     if broker["server"] is None:
         steps.append("limpet broker init")
     elif not broker["running"]:
         steps.append(f"limpet broker run {broker['folder']}")
     if not found:
         steps.append("limpet up sim    (or plug a board in)")
-    elif not any(unit.state == ACTIVE for unit in units):
-        steps.append(f"limpet up {found[0]['port']}")
+    for board in free[:3]:
+        option = "" if board.port else f" --board {board.fits[0]}"
+        steps.append(f"limpet up {board.port}{option}".replace("  ", " "))
     return steps or ["limpet audit PORT    (how well is the credential kept?)"]

@@ -1,0 +1,74 @@
+"""Who is online, as the brokers have it: the retained state of every device."""
+
+from __future__ import annotations
+
+import json
+import secrets
+
+from .broker import settings
+from .broker.client import KitClient
+from .console import printable
+from .errors import KitError
+from .ledger import Ledger, Unit
+
+_STATE_MAX = 512  # bytes; what a device says of itself is short
+_ASK_S = 5.0
+
+
+def of(ledger: Ledger, units: list[Unit]) -> dict[str, tuple[str, str]]:
+    """Vault id of each unit to (its broker's server, what is known of its link in words).
+
+    A broker that cannot be asked makes it `not asked` with the reason: no error.
+    """
+    found = {}
+    for broker in {unit.broker for unit in units}:
+        folder = ledger.broker_folder(broker)
+        try:
+            chosen = settings.load(folder)
+            states, server, why = _states(chosen), chosen.server, ""
+        except KitError as e:
+            states, server, why = {}, str(folder), f"not asked: {e}"
+        for unit in units:
+            if unit.broker == broker:
+                words = why or _words(states.get(unit.name))
+                found[unit.vault] = (server, words)
+    return found
+
+
+def _states(chosen: settings.Settings) -> dict[str, bytes]:
+    """Device to the state that the broker has retained for it."""
+    states: dict[str, bytes] = {}
+    marker = secrets.token_bytes(8)  # comes back behind what is retained
+
+    def last(topic: str, payload: bytes) -> bool:
+        parts = topic.split("/")
+        if parts[2:] == ["state"]:
+            states[parts[1]] = payload
+        return payload == marker
+
+    with KitClient(chosen, _ASK_S) as client:
+        client.subscribe("limpet/+/state")
+        client.subscribe("limpet/kit/marker")
+        client.publish("limpet/kit/marker", marker)
+        client.wait(last, _ASK_S)
+    return states
+
+
+def _words(payload: bytes | None) -> str:
+    """What a state means; it is what a device claims."""
+    if payload is None:
+        return "never seen online"
+    try:
+        said = json.loads(payload) if len(payload) <= _STATE_MAX else None
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict) or said.get("state") not in ("online", "offline"):
+        return "in an unknown state"
+    words = str(said["state"])
+    if words == "offline" and isinstance(said.get("cause"), str):
+        words += f" ({printable(said['cause'], 40)})"
+    if isinstance(said.get("distrusted"), str):
+        words += f"; was UNTRUSTED before: {printable(said['distrusted'], 40)}"
+    if said.get("time") == "refused":
+        words += "; does not believe the kit's time"
+    return words
