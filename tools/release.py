@@ -76,8 +76,8 @@ def check() -> list[str]:
     for path, content in packages().items():
         if not (ROOT / path).exists() or (ROOT / path).read_text() != content:
             wrong.append(f"{path} is not up to date: python tools/release.py package")
-    if f'version="{version()}"' not in (ROOT / "firmware" / "manifest.py").read_text():
-        wrong.append(f"firmware/manifest.py does not say version {version()}")
+    if f'version="{version()}"' not in (ROOT / "firmware" / "frozen" / "limpet.py").read_text():
+        wrong.append(f"firmware/frozen/limpet.py does not say version {version()}")
     if f"## {version()}" not in (ROOT / "CHANGELOG.md").read_text():
         wrong.append(f"CHANGELOG.md has no section {version()}: rename Unreleased")
     status = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True)

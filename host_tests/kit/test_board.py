@@ -288,8 +288,10 @@ def test_the_words_for_a_forbidden_port(monkeypatch):
 
     with Liar(lambda code: (b"", b"")) as liar:
         monkeypatch.setattr(ports.os, "open", forbid)
-        error = ports.why_not(liar.device, liar.device)
-    assert "usermod -aG" in str(error) and error.code == NO_BOARD
+        for group, words in (("dialout", "usermod -aG dialout"), ("root", "rules.d/70-limpet")):
+            monkeypatch.setattr(ports, "_group", lambda device, group=group: group)
+            error = ports.why_not(liar.device, liar.device)
+            assert words in str(error) and error.code == NO_BOARD
 
 
 def test_no_micropython_behind_the_port():

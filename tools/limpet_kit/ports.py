@@ -99,7 +99,7 @@ def why_not(device: str, port: str) -> KitError:
     try:
         os.close(os.open(device, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK))
     except PermissionError:
-        words = f"You may not open {port}. {_leave(device)}"
+        words = f"You may not open {port}. {_leave(_group(device))}"
     except OSError as e:
         if e.errno == errno.EBUSY:
             words = _busy(device, port)
@@ -130,14 +130,17 @@ def _busy(device: str, port: str) -> str:
     return f"{port} is in use{f' by {by}' if by else ' by another program'}. Close that first."
 
 
-def _leave(device: str) -> str:
-    """How to be allowed to open it: its group, or a rule of udev where only root may."""
+def _group(device: str) -> str:
     import grp
 
     try:
-        group = grp.getgrgid(os.stat(device).st_gid).gr_name
+        return grp.getgrgid(os.stat(device).st_gid).gr_name
     except (KeyError, OSError):
-        group = "dialout"
+        return "dialout"
+
+
+def _leave(group: str) -> str:
+    """How to be allowed to open it: its group, or a rule of udev where only root may."""
     if group != "root":
         return f"Join its group: sudo usermod -aG {group} $USER, then log in again."
     return (
