@@ -26,6 +26,18 @@ HOSTILE = [["server", "password bytes", "left after s", "the device's words"]]
 MEASURED = "measured"  # a property whose value is a line for the end of the run
 
 
+def pytest_generate_tests(metafunc):
+    """What is marked `on_ports` runs on the desktop's sockets and on each port's."""
+    mark = metafunc.definition.get_closest_marker("on_ports")
+    if mark:
+        marks = () if mark.kwargs.get("always") else pytest.mark.slow
+        ports = [pytest.param(port, id=port, marks=marks) for port in PORTS]  # noqa: F405
+        runs = [pytest.param(None, id="desktop"), *ports]
+        if only := mark.kwargs.get("only"):
+            runs = [pytest.param(only, id=only)]
+        metafunc.parametrize("device_port", runs, indirect=True)
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """With LIMPET_REQUIRE_ALL=1 a skip is a failure: CI must not pass by leaving things out."""

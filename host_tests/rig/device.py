@@ -15,21 +15,23 @@ from limpet_kit.broker import accounts, server
 from limpet_kit.broker.files import write_private
 from rig import micropython as binary
 
-__all__ = ["device_factory"]
+__all__ = ["device_factory", "device_port"]
 
 WAIT_S = 15
-PORT = os.environ.get("LIMPET_PORT")
 DEVICE = binary.ROOT / "host_tests" / "device"
 
 
 class Device:
     """One enrolled device: its folder, its account, and the sketch that it runs.
 
-    `port`: the board whose modules it runs on, None for the desktop's; `LIMPET_PORT` when not
-    told. `around` are its settings (boards/README.md), also while it runs: `configure`.
+    `port`: the board whose modules it runs on, None for the desktop's; that of the test when not
+    told (`device_port`). `around` are its settings (boards/README.md), also while it runs:
+    `configure`.
     """
 
-    def __init__(self, folder, broker, name, servers=None, anchor=None, port=PORT, **around):
+    port = os.environ.get("LIMPET_PORT")
+
+    def __init__(self, folder, broker, name, servers=None, anchor=None, port=None, **around):
         self.folder = folder
         self.broker = broker
         self.name = name
@@ -37,7 +39,7 @@ class Device:
         if self.program is None:
             pytest.skip("the MicroPython binary is NOT INSTALLED: device code was not run on it")
         folder.mkdir()
-        self.port = port
+        self.port = port = port or self.port
         before = []
         if port:
             before = binary.as_port(folder / "port", port, **around)
@@ -157,6 +159,14 @@ class Device:
 
 def _fits(found, wanted):
     return found.startswith(wanted) if isinstance(wanted, str) else found == wanted
+
+
+@pytest.fixture(autouse=True)
+def device_port(request, monkeypatch):
+    """The port on whose modules every Device of this test runs; marked `on_ports`."""
+    if port := getattr(request, "param", None):
+        monkeypatch.setattr(Device, "port", port)
+    return Device.port
 
 
 @pytest.fixture

@@ -8,16 +8,14 @@ the test says go on. Every case writes a line of the table at the end of the run
 import random
 import textwrap
 import threading
-import time
-from pathlib import Path
 
 import pytest
 from limpet_kit.attack import behaviours as hostile
 from limpet_kit.broker import server
-from limpet_kit.broker.client import KitClient
 from rig.device import Device
 
-pytestmark = pytest.mark.mosquitto
+pytestmark = [pytest.mark.mosquitto, pytest.mark.on_ports]
+sample = pytest.mark.on_ports(always=True)
 
 FIRST = "from warp import ask, clock"
 SKETCH = """
@@ -59,13 +57,13 @@ class Case:
     """One device in one kind of trouble, and what is written down about it."""
 
     def __init__(self, name, device, record):
-        self.name = name
+        self.name = name + (f", {device.port}" if device.port else "")
         self.device = device
         self._record = record
         self.begun = 0
         self._was_up = False
 
-    def run(self, body=TICK, eager=False, hold=True, before="", options=""):
+    def run(self, body=TICK, eager=False, hold=True, before="", options="", heap="400k"):
         """Start the device; `options` are Client's, as text."""
         text = SKETCH.format(
             before=before,
@@ -74,7 +72,7 @@ class Case:
             hold=hold,
             options=options,
         )
-        self.device.run(text, first=FIRST)
+        self.device.run(text, heap, FIRST)
         return self
 
     def up(self):
@@ -150,6 +148,7 @@ def attacked(hostile_factory, tmp_path, record_property):
 # -- nobody is there
 
 
+@sample
 def test_refused_from_the_start(proxied):
     case, proxy = proxied("connection refused, three times")
     proxy.refuse()
@@ -175,7 +174,7 @@ resolve._info = look_up
 def test_the_name_is_not_known(proxied):
     case, _ = proxied("name look-up fails, three times")
     case.run(before=NO_NAME)
-    first, last = case.failures(3, "OFFLINE: the name")
+    first, last = case.failures(3, "OFFLINE: the server's name")
     case.back(first, last, LOGIN_S, 60 + LOGIN_S)
 
 
@@ -211,6 +210,7 @@ def test_one_byte_a_second_in_the_handshake(proxied):
 # -- the session ends
 
 
+@sample
 @pytest.mark.parametrize("reset", [True, False], ids=["RST", "FIN"])
 def test_cut(reset, proxied):
     case, proxy = proxied(f"{'RST' if reset else 'FIN'} in mid-session")
@@ -393,6 +393,7 @@ def test_records_of_one_byte(attacked):
     case.write(None, None, 0, case.begun / 1000, LOGIN_S, "online")
 
 
+@sample
 def test_lost_puback(attacked):
     case, attacker = attacked(
         "PUBACK lost", lambda peer: hostile.serve(peer, lose_pubacks=1), hostile.serve
@@ -408,159 +409,73 @@ def test_lost_puback(attacked):
 
 
 FULL = """
-async def beat():
-    while True:
-        await asyncio.sleep_ms(100)
-        say("beat")
-
-asyncio.create_task(beat())
-for i in range(COUNT):
-    if i == 20:
-        ask("frozen")
-    await c.publish("load", b"%06d" % i + b"x" * 4000)
-say("sent")
-await c.publish("last", b"", qos=1)
-say("acknowledged")
-await asyncio.sleep(3600)
-"""
-
-
-def test_full_send_buffer(proxied):
-    """The link stops taking bytes in the middle of a burst of QoS 0, and goes on later: whole
-    packets arrive, in order, none is lost, and the loop was not blocked meanwhile."""
-    case, proxy = proxied("send buffer full, then room again")
-    count = 2_000  # 8 MB, more than the loopback's buffers hold
-    with KitClient(case.device.broker.settings) as kit:
-        kit.subscribe("limpet/lamp-1/up/+", 0)
-        case.run(FULL.replace("COUNT", str(count))).up()
-        case.go()
-        case.device.wait("frozen")
-        proxy.freeze("up")
-        case.go()
-        with pytest.raises(pytest.fail.Exception):
-            case.device.wait("sent", timeout=1)  # it is stuck, as it should be
-        beats = [line for line in case.device.seen if '"beat"' in line]
-        assert len(beats) >= 5
-        proxy.thaw()
-        case.device.wait("sent", timeout=30)
-        case.device.wait("acknowledged", timeout=30)
-        numbers = []
-        while found := kit.wait(lambda t, p: t.endswith("/load"), 0.5):
-            numbers.append(int(found[1][:6]))
-            assert len(found[1]) == 4006
-    # The kit's own queue is bounded, so its oldest may be missing; what is there is in order.
-    assert numbers and numbers[-1] == count - 1
-    assert numbers == list(range(numbers[0], count))
-    case.write(
-        None,
-        None,
-        None,
-        None,
-        None,
-        f"{len(numbers)} messages of 4 KB looked at: whole and in order",
-    )
-
-
-# -- many cuts
-
-# Spread evenly instead of by chance, so that the median of ten is the schedule's own.
-EVENLY = """
-drawn = 0
-
-def evenly():
-    global drawn
-    drawn += 1
-    return sum([(drawn >> k & 1) << 23 - k for k in range(8)])
-"""
-MESSAGES = """
-acks = []
-for i in range(200):
-    await c.publish("n", b"%d" % i, qos=1)
-    acks.append(clock.now())
-    await asyncio.sleep_ms(10)
-gaps = sorted([b - a for a, b in zip(acks, acks[1:])])
-say("done", gaps=gaps[-10:], connects=c.counters.connects)
-await asyncio.sleep(3600)
-"""
-
-
-@pytest.mark.parametrize("clean", [True, False], ids=["clean", "persistent"])
-def test_two_hundred_messages_and_ten_cuts(clean, proxied):
-    case, proxy = proxied(
-        f"200 messages, 10 random cuts, {'clean' if clean else 'persistent'} session: a cut"
-    )
-    draw = random.Random(str(clean))
-    at = sorted(draw.sample(range(5, 195), 10))
-    seen = []
-    with KitClient(case.device.broker.settings) as kit:
-        kit.subscribe("limpet/lamp-1/up/n")
-        case.run(MESSAGES, False, False, EVENLY, f"clean={clean}, random=evenly").up()
-        case.go()
-        while len(set(seen)) < 200:
-            found = kit.wait(lambda t, p: t.endswith("/n"), 10)
-            assert found, f"only {len(set(seen))} of 200 came\n{case.device.said()}"
-            seen.append(int(found[1]))
-            if at and seen[-1] >= at[0]:
-                at.pop(0)
-                if len(at) % 3 == 0:
-                    proxy.freeze("down")  # what is acknowledged now is acknowledged in vain
-                time.sleep(draw.uniform(0, 0.02))  # any moment, not always that of the delivery
-                proxy.cut(draw.random() < 0.5)
-                proxy.thaw()
-        while found := kit.wait(lambda t, p: t.endswith("/n"), 0.3):
-            seen.append(int(found[1]))
-    done = case.device.wait("done")
-    assert set(seen) == set(range(200))
-    doubled = len(seen) - 200
-    median = (done["gaps"][4] + done["gaps"][5]) / 2000
-    words = f"0 lost, {doubled} doubled"
-    case.write(None, None, done["connects"] - 1, median, 1.5, words)
-    assert not at and done["connects"] >= 10
-    assert doubled <= 5 and median <= 1.5
-
-
-RECONNECTS = """
 import gc
-used = [0] * COUNT
+from limpet import trust
+
+class Heavy:
+    # As on an RP2040, where mbedTLS takes its memory from Python's heap.
+    def __init__(self, stream):
+        self.stream = stream
+        self.held = [bytearray(n) for n in (HELD)]
+        self.handshake = [bytearray(n) for n in (HANDSHAKE)]
+        self.write = stream.write
+
+    def readinto(self, view):
+        n = self.stream.readinto(view)
+        if n:
+            self.handshake = None
+        return n
+
+    def close(self):
+        self.held = self.handshake = None
+        self.stream.close()
+
+wrap = trust.Trust.wrap
+trust.Trust.wrap = lambda self, raw: Heavy(wrap(self, raw))
+kept = []
+gc.collect()
+while gc.mem_free() > FREE:
+    kept.append(bytearray(16 + 48 * (len(kept) % 11)))  # a sketch's data, of all sizes
+"""
+CROWDED = """
 for i in range(COUNT):
     await c.online()
-    gc.collect()
-    used[i] = gc.mem_alloc()
     while c.state == "ONLINE":
         await asyncio.sleep_ms(1)
-grown = sorted([b - a for a, b in zip(used, used[1:])])
-say("done", median=grown[len(grown) // 2], first=used[5], last=used[-1])
+say("done", failures=c.counters.failures)
 ask("counted")
 """
+# Objects of a 64-bit machine are 1.36 times as large as an RP2040's (boards/SIM_RP2). mbedTLS
+# holds 24.4 KB a connection, 16,717 B of them in one piece, and 33.2 at most in a handshake
+# (measured on its allocator). By this model the client needs 64 KB before it is made.
+FREE = 66_000 * 136 // 100
+HELD = [size * 136 // 100 for size in (16_717, 4_500, *[400] * 8)]
+HANDSHAKE = [400 * 136 // 100] * 22
 
 
-def reconnect(case, count):
-    case.run(RECONNECTS.replace("COUNT", str(count)), hold=False).up()
-    before = sockets(case.device.process.pid)
+def crowd(case, count):
+    full = FULL
+    for name, value in {"FREE": FREE, "HELD": HELD, "HANDSHAKE": HANDSHAKE}.items():
+        full = full.replace(name, str(value))
+    case.run(CROWDED.replace("COUNT", str(count)), hold=False, before=full).up()
     case.go()
-    done = case.device.wait("done", timeout=100)
-    grown = done["last"] - done["first"]
-    words = f"heap {grown:+d} B in all, sockets {sockets(case.device.process.pid) - before:+d}"
+    done = case.device.wait("done", timeout=110)
+    words = (
+        f"{FREE:,} B free beside a sketch; failed tries: {sum(done['failures'].values()) - count}"
+    )
     case.write(None, None, count, None, None, words)
-    assert done["median"] == 0
-    assert grown < 500
-    assert sockets(case.device.process.pid) <= before
+    assert done["failures"] == {"CLOSED": count}  # by the server, and nothing else went wrong
 
 
-def sockets(pid):
-    """Open sockets of a process."""
-    return sum("socket:" in str(f.readlink()) for f in Path(f"/proc/{pid}/fd").iterdir())
+@pytest.mark.on_ports(only="SIM_RP2")
+def test_reconnects_beside_a_sketch_that_fills_the_heap(attacked):
+    crowd(attacked("20 reconnects in a full heap", hostile.says(b"", ends=True))[0], 20)
 
 
-def test_reconnects_leak_nothing(attacked):
-    case, _ = attacked("50 reconnects", hostile.says(b"", ends=True))
-    reconnect(case, 50)
-
-
+@pytest.mark.on_ports(only="SIM_RP2")
 @pytest.mark.slow
-def test_500_reconnects_leak_nothing(attacked):
-    case, _ = attacked("500 reconnects", hostile.says(b"", ends=True))
-    reconnect(case, 500)
+def test_500_reconnects_beside_a_sketch_that_fills_the_heap(attacked):
+    crowd(attacked("500 reconnects in a full heap", hostile.says(b"", ends=True))[0], 500)
 
 
 # -- the account is refused

@@ -7,6 +7,9 @@ from limpet_kit import protocol
 from limpet_kit.broker.client import KitClient
 from limpet_kit.secret import Secret
 
+pytestmark = pytest.mark.on_ports
+sample = pytest.mark.on_ports(always=True)
+
 SKETCH = """
     from limpet.umqtt import MQTTClient
 
@@ -41,6 +44,7 @@ def device(broker_factory, device_factory, umqtt):
     return device
 
 
+@sample
 def test_publish_subscribe_and_answer_from_the_callback(device):
     with KitClient(device.broker.settings) as kit:
         kit.subscribe("limpet/lamp-1/#")

@@ -1,6 +1,7 @@
 """Keeps a client connected: when to connect, what to restore, when to give a connection up."""
 
 import asyncio
+import gc
 import json
 from time import ticks_add, ticks_diff, ticks_ms
 
@@ -112,35 +113,43 @@ class Keeper:
     # -- connecting
 
     async def _run(self):
-        first = True
+        self._waited = False
         try:
             while True:
                 try:
-                    record = self.logins.record()
-                    why = LimpetError(UNPROVISIONED)
-                except LimpetError as e:
-                    record = None
-                    why = e
-                if not record:
-                    self._status.set(UNPROVISIONED, why)
-                    self.settled.set()
-                    await self._kit.wiped()
-                    return
-                if first and self.logins.waiting():
-                    record.wipe()
-                    first = False
-                    await self._pause(WAITED, self.logins.waiting())
-                    continue
-                first = False
-                try:
-                    failure = await self._connect(record)
-                except LimpetError as e:
-                    failure = e
-                except Exception as e:  # a fault of ours must not leave a device dead
-                    failure = Lost("ERROR", repr(e))
-                await self._pause(failure)
+                    if not await self._round():
+                        return
+                except Exception as e:  # a fault of ours, or no memory: not the end of a device
+                    await self._pause(Lost("ERROR", repr(e)))
         finally:
             self.settled.clear()
+
+    async def _round(self):
+        """One try, and the pause after it; False when there is nothing to log in with."""
+        why = LimpetError(UNPROVISIONED)
+        gc.collect()  # or what lives long comes to lie between garbage, and TLS finds no 17 KB
+        try:
+            record = self.logins.record()
+        except LimpetError as e:
+            record = None
+            why = e
+        if not record:
+            self._status.set(UNPROVISIONED, why)
+            self.settled.set()
+            await self._kit.wiped()
+            return False
+        if not self._waited and self.logins.waiting():
+            record.wipe()
+            self._waited = True
+            await self._pause(WAITED, self.logins.waiting())
+            return True
+        self._waited = True
+        try:
+            failure = await self._connect(record)
+        except LimpetError as e:
+            failure = e
+        await self._pause(failure)
+        return True
 
     async def _connect(self, record):
         """One try, and the connection if it succeeds; what ended it."""
@@ -168,6 +177,7 @@ class Keeper:
         if self._wifi:
             yield from self._wifi.up(record)
         yield from self._times.before(record)
+        gc.collect()
         self._link, present = yield from self._dialler.dial(record, say)
         return present
 

@@ -79,7 +79,7 @@ _WORDS = (
 )
 
 _NO_MEMORY = {
-    "rp2": "free 60 KB before the client is made: TLS lives in the same heap",
+    "rp2": "free 70 KB before the client is made: TLS lives in the same heap",
     "esp32": "the heap outside Python is full: see esp32.idf_heap_info(esp32.HEAP_DATA)",
 }
 
