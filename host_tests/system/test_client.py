@@ -332,7 +332,7 @@ def test_a_full_heap_is_not_the_end_of_a_device(broker_factory, device_factory):
     device.run("""
         c = client(random=lambda: 1 << 16)
         working = c._keeper.logins.record
-        left = 3
+        left = 2
 
         def record():
             global left
@@ -350,4 +350,4 @@ def test_a_full_heap_is_not_the_end_of_a_device(broker_factory, device_factory):
 
         asyncio.run(main())
     """)
-    assert device.wait("online", failures={"ERROR": 3})
+    assert device.wait("online", failures={"ERROR": 2})
