@@ -10,7 +10,7 @@ import threading
 
 import pytest
 from limpet_kit import boards, cli, firmware, paths
-from limpet_kit.errors import FAILED, NO_BOARD, OK, REFUSED, USAGE, KitError
+from limpet_kit.errors import FAILED, NO_BOARD, NO_SPACE, OK, REFUSED, USAGE, KitError
 from rig.blank import Wire, esp_image, uf2_image
 
 ESP = ("ESP32_GENERIC", "ESP32_GENERIC_S3", "ESP32_GENERIC_C3", "ESP32_GENERIC_C6")
@@ -176,6 +176,17 @@ def test_a_server_that_lies_about_the_length(served):
         with pytest.raises(KitError, match=words):
             firmware.obtain(board, None, nothing)
     assert not list((paths.home() / "firmware").glob("*.uf2"))
+
+
+def test_a_full_disk_is_told(served, monkeypatch):
+    kind, board = served
+    kind.content = uf2_image(board)
+    firmware.obtain(board, "v0", nothing)  # makes the folder
+    part = paths.home() / "firmware" / (board.firmware.pattern.format(version="v1") + ".part")
+    part.symlink_to("/dev/full")
+    with pytest.raises(KitError, match="no room left") as e:
+        firmware.obtain(board, "v1", nothing)
+    assert e.value.code == NO_SPACE
 
 
 def test_what_cannot_be_fetched(served):

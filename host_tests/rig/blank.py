@@ -4,6 +4,7 @@ When the whole image has arrived, the port becomes that of a simulated board, as
 start what it was given. No hardware.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -98,7 +99,8 @@ class Wire:
 
     def close(self):
         """The end of a session: what nobody read is gone."""
-        termios.tcflush(self.master, termios.TCIOFLUSH)
+        with contextlib.suppress(OSError, termios.error):  # its cable was pulled
+            termios.tcflush(self.master, termios.TCIOFLUSH)
 
     def ignore_eof_for_disconnect(self):
         return False
@@ -133,6 +135,9 @@ class BlankBoard:
         self.image = image
         self.flash = Flash()
         self.became = threading.Event()
+        self._wire = None
+        self._plugged = threading.Event()
+        self._plugged.set()
         self._stop = threading.Event()
         self._board = _simulated(self.definition)
         is_esp = self.definition.boot.method == "esptool"
@@ -150,6 +155,19 @@ class BlankBoard:
             f"UF2 Bootloader v3.0\r\nModel: x\r\nBoard-ID: {self.definition.boot.drive}\r\n"
         )
 
+    def pull(self):
+        """Its cable is pulled out."""
+        self._plugged.clear()
+        self.port.unlink()
+        wire, self._wire = self._wire, None
+        os.close(wire.master)
+
+    def plug(self):
+        """And in again."""
+        self._plugged.set()
+        while not self.port.exists():
+            time.sleep(0.005)
+
     def when_off(self, running):
         """The drive appears when this simulated board has gone."""
 
@@ -161,10 +179,13 @@ class BlankBoard:
         threading.Thread(target=wait, daemon=True).start()
 
     def _esp(self):
-        wire = Wire()
-        self._link(wire.path)
         start = self.definition.boot.offset
         while not self._stop.is_set():
+            if not self._plugged.wait(0.05):
+                continue
+            if self._wire is None:
+                self._wire = wire = Wire()
+                self._link(wire.path)
             connection = mock.BootloaderConnection(pty=wire)
             chip = self.definition.boot.chip
             mock.handle_client(

@@ -6,14 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
-from limpet_kit import boards, cli
+from limpet_kit import blank as blank_module
+from limpet_kit import boards, bringup, cli, flash
 from limpet_kit.blank import Wish, fill
 from limpet_kit.console import Console
-from limpet_kit.errors import FAILED, OK, REFUSED, KitError
+from limpet_kit.errors import FAILED, NO_BOARD, NO_SPACE, OK, REFUSED, USAGE, KitError
 from limpet_kit.ports import holder
 from rig.blank import esp_image, uf2_image
+from serial.tools import list_ports
 
 ESP = ("ESP32_GENERIC", "ESP32_GENERIC_S3", "ESP32_GENERIC_C3", "ESP32_GENERIC_C6")
 RP2 = ("RPI_PICO_W", "RPI_PICO2_W")
@@ -149,7 +152,7 @@ def start(board, file, *options):
 @pytest.mark.parametrize(
     "blocks", [pytest.param(0, marks=pytest.mark.slow), 3, pytest.param(7, marks=pytest.mark.slow)]
 )
-def test_a_write_that_was_killed_goes_on(victim, blocks, blank, capsys):
+def test_a_write_that_was_killed_goes_on(victim, blocks, blank):
     board, file = blank("ESP32_GENERIC_C6", size=150_000)
     kit = None
 
@@ -165,6 +168,70 @@ def test_a_write_that_was_killed_goes_on(victim, blocks, blank, capsys):
     said = running.communicate(timeout=30)[0].decode()
     assert running.returncode == (-9 if victim == "kit" else FAILED), said
     assert not board.became.is_set()
+    # As `up` does it: it would ask before it writes over another program, and this is our own.
+    done = fill(str(board.port), Wish(firmware=str(file)), Console(), lambda name, words: None)
+    assert done.about.version == "1.29.0" and board.became.is_set()
+
+
+# -- a cable pulled, a port renamed
+
+
+def test_a_cable_pulled_in_any_phase_is_told_and_the_same_command_goes_on(
+    blank, capsys, monkeypatch
+):
+    board, file = blank("ESP32_GENERIC_C6", size=60_000)
+    board.pull()
     code, _, err = run(capsys, "flash", board, file)
-    assert code == OK, err
-    assert board.became.is_set()
+    assert code == NO_BOARD and "There is no port" in err
+    board.plug()
+
+    def pull(blocks):
+        if blocks == 2:
+            board.flash.on_block = lambda blocks: None
+            board.pull()
+
+    board.flash.on_block = pull
+    code, _, err = run(capsys, "flash", board, file)
+    assert code in (NO_BOARD, FAILED) and "run the same command again" in err
+    board.plug()
+
+    def esptool_then_pull(*arguments, **options):
+        write(*arguments, **options)
+        board.became.wait(10)
+        board.port.unlink()
+
+    write = flash.esptool
+    with monkeypatch.context() as patched:
+        patched.setattr(flash, "esptool", esptool_then_pull)
+        patched.setattr("limpet_kit.blank.PROMPT_S", 0.5)
+        code, _, err = run(capsys, "flash", board, file)
+    assert code == NO_BOARD and "The firmware is written, but no MicroPython answers" in err
+
+
+def test_a_board_may_come_back_under_another_name(monkeypatch, tmp_path):
+    board = boards.load("RPI_PICO_W")
+
+    def plugged(*names):
+        ports = [SimpleNamespace(device=name, vid=0x2E8A, pid=5) for name in names]
+        monkeypatch.setattr(list_ports, "comports", lambda: ports)
+        return blank_module._candidates(str(tmp_path / "ttyACM0"), {"/dev/ttyACM7"}, board)
+
+    assert plugged("/dev/ttyACM7") == []  # another board: it was there before
+    assert plugged("/dev/ttyACM7", "/dev/ttyACM1") == ["/dev/ttyACM1"]
+    with pytest.raises(KitError, match="several boards came") as e:
+        plugged("/dev/ttyACM1", "/dev/ttyACM2")
+    assert e.value.code == NO_BOARD
+    with pytest.raises(KitError, match="name one: /dev/ttyACM1, /dev/ttyACM2") as e:
+        bringup.find()
+    assert e.value.code == USAGE
+
+
+def test_a_full_drive_is_told(blank, capsys):
+    board, file = blank("RPI_PICO")
+    (board.drive / "firmware.uf2").symlink_to("/dev/full")
+    options = ("--board", "RPI_PICO", "--drive", str(board.drive))
+    code, _, err = run(capsys, "flash", board, file, *options)
+    assert code == NO_SPACE and "0 of 20480 bytes" in err and "unharmed" in err
+    (board.drive / "firmware.uf2").unlink()
+    options = ("--board", "RPI_PICO_W", "--drive", str(board.drive))
+    assert run(capsys, "flash", board, file, *options)[0] == OK

@@ -117,6 +117,8 @@ def write(port: str | None, wish: Wish, console: Console, step: Step) -> tuple[D
     device = ports.resolve(port) if port else None
     method = wanted.boot.method if wanted and wanted.boot else None
     there = device if device and ports.is_there(device) else None
+    if device and method is None and there is None and not (wish.drive or flash.drives()):
+        ports.check(device, port or "")
     if method == "bootsel" or (method is None and there is None):
         return _over_drive(there, wanted, wish, console, step)
     if device is None:
@@ -166,7 +168,7 @@ def _over_drive(
             USAGE,
         )
     if wanted is None:
-        kind = flash.board_id(wish.drive) if wish.drive else _only_drive(port)
+        kind = flash.board_id(wish.drive) if wish.drive else _only_drive()
         fits = [b for b in boards.everyone() if b.boot and kind and b.boot.drive == kind]
         wanted = _only(fits, f"the drive of an {kind or 'unknown board'}")
     file, data = _image(wanted, wish, console, step)
@@ -214,10 +216,10 @@ def _names(fits: list[Definition]) -> str:
     return f"What fits it is {names}; say it with --board."
 
 
-def _only_drive(port: str | None) -> str:
+def _only_drive() -> str:
     kinds = {kind for _, kind in flash.drives()}
     if len(kinds) != 1:
-        if port is None and not kinds:
+        if not kinds:
             raise KitError(
                 "No board is plugged in: no port, and no drive of a board in its boot mode. Does "
                 "the cable carry data? To try without a board: limpet up sim",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from serial.tools import list_ports
 
-from . import blank, boards, enrolment, flash, install, ports, sim
+from . import blank, boards, enrolment, install, ports, sim
 from .blank import Wish
 from .board import Board, NoMicroPython
 from .broker import server, settings
@@ -180,15 +180,13 @@ def _at_prompt(
     stack: ExitStack, port: str | None, wish: Wish | None, console: Console, step: Step
 ) -> tuple[Board, bool]:
     """The board at its prompt, and whether MicroPython had to be written for that."""
-    if port is not None and ports.is_there(port):
+    if port is not None and (wish is None or ports.is_there(port)):
         try:
             return stack.enter_context(Board(port)), False
         except NoMicroPython:
             if wish is None:
                 raise
             step("prompt", f"no MicroPython answers at {port}")
-    elif port is not None and not (wish and (wish.drive or flash.drives())):
-        ports.check(port, port)
     return stack.enter_context(Board(blank.fill(port, wish or Wish(), console, step).port)), True
 
 

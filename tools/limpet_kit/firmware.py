@@ -6,12 +6,14 @@ folder, or in boards/ where a team ships one. A file that differs from its pin i
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import struct
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,7 +21,7 @@ from . import paths
 from .boards import Board
 from .broker.files import locked, write_private
 from .console import Advance
-from .errors import FAILED, REFUSED, USAGE, KitError
+from .errors import FAILED, NO_SPACE, REFUSED, USAGE, KitError
 
 LARGEST = 32 << 20  # bytes; no board's flash is larger
 _VERSION = re.compile(r"[0-9A-Za-z.+_-]{1,40}")
@@ -175,7 +177,13 @@ def _fetch(url: str, file: Path, progress: Advance) -> None:
     except urllib.error.HTTPError as e:
         part.unlink(missing_ok=True)
         raise KitError(f"{url} cannot be fetched: HTTP {e.code}.", FAILED) from None
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, HTTPException) as e:
+        if getattr(e, "errno", None) == errno.ENOSPC:
+            raise KitError(
+                f"There is no room left in {file.parent} for {file.name}. Make some, and run the "
+                "same command again: it goes on where it stopped.",
+                NO_SPACE,
+            ) from None
         raise KitError(
             f"{url} cannot be fetched: {getattr(e, 'reason', None) or e}. The same command again "
             "goes on where it stopped.",
