@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from limpet_kit import cli, plugged
 from limpet_kit.board import Board
-from limpet_kit.errors import NO_BOARD, OK
+from limpet_kit.errors import NO_BOARD, OK, REFUSED
 
 
 @pytest.fixture
@@ -56,6 +56,17 @@ def test_a_board_without_a_file_system_is_told(sim_factory, broker_factory, caps
     assert cli.main(["up", f"sim:{board.name}", *where]) == NO_BOARD
     said = capsys.readouterr().err
     assert "appears to be corrupted" in said and "--erase" in said
+
+
+def test_a_board_with_another_chip_than_was_named_is_left_alone(
+    sim_factory, broker_factory, capsys
+):
+    broker, board = broker_factory("embedded"), sim_factory()
+    where = ["--broker", str(broker.settings.folder)]
+    code = cli.main(["up", f"sim:{board.name}", "--board", "ESP32_GENERIC_S3", *where])
+    assert code == REFUSED and "which is no ESP32_GENERIC_S3" in capsys.readouterr().err
+    with Board(f"sim:{board.name}") as opened:
+        assert opened.names("/lib") == []
 
 
 def test_a_number_alone_never_selects_a_unit_to_replace(

@@ -76,9 +76,16 @@ def about(board: Board) -> About:
     return About(found[1], printable(found[3], 80), found[2] == "1")
 
 
-def check(board: Board) -> None:
-    """`KitError` when the library cannot be put on this board: too old, or without files."""
+def check(board: Board, wanted: str | None = None) -> About:
+    """What a board at its prompt is. Raises `KitError` when the library cannot be put there: too
+    old, without files, or with another chip than the board definition `wanted`."""
     said = about(board)
+    if wanted and _mcu(said.machine) != _mcu(boards.load(wanted).machine):
+        raise KitError(
+            f"What answers at {board.port} calls itself {said.machine!r}, which is no {wanted}. "
+            "Name the right port, or leave --board out.",
+            REFUSED,
+        )
     again = f"limpet flash {board.port} --board BOARD"
     if tuple(map(int, said.version.split(".")))[:2] < _OLDEST:
         raise KitError(
@@ -92,6 +99,7 @@ def check(board: Board) -> None:
             f"corrupted', an ESP32 says). Empty the board and begin anew: {again} --erase",
             NO_BOARD,
         )
+    return said
 
 
 def fill(port: str | None, wish: Wish, console: Console, step: Step) -> Filled:

@@ -118,7 +118,9 @@ def bring_up(
     """
     with Ledger() as ledger, ExitStack() as opened:
         board, flashed = _at_prompt(opened, port, wish, console, step)
-        blank.check(board)
+        here = blank.check(board, wish.board if wish else None)
+        if wish and wish.firmware and not flashed:
+            step("prompt", f"MicroPython {here.version} is there already: nothing was flashed")
         board.calm(install.harmless())
         with console.progress("library") as progress:
             files = install.library(board, progress)
