@@ -120,6 +120,13 @@ def test_a_board_that_limpet_brought_up_shows_nothing_in_clear(
     assert code == 0 and kinds(report, "clear") == []
     assert report["enrolled"] is False, report["findings"]
 
+    old = sorted(passwords)[0]
+    with Board(port) as opened:
+        opened.put("/leak", b"x" * 50 + old)
+    code, report = audit(port, "--unit", "lamp")
+    leaks = [f for f in report["findings"] if f["kind"] == "canary"]
+    assert code == 11 and {f["words"] for f in leaks} == {"lamp:password"}
+    assert ("vfs:/leak", len(old)) in {(f["place"], f["length"]) for f in leaks}, leaks
     with Board(port) as opened:
         opened.put("/secrets.py", f"WIFI_PASSWORD = '{key}'\n".encode())
     code, report = audit(port, "--canary", known)
@@ -128,6 +135,7 @@ def test_a_board_that_limpet_brought_up_shows_nothing_in_clear(
     assert live == {"canary", "password"}
     with Board(port) as opened:
         opened.remove("/secrets.py")
+        opened.remove("/leak")
     code, report = audit(port, "--canary", known)
     clear = {f["state"] for f in report["findings"] if f["exposure"] == "clear"}
     assert code == 11 and clear and clear <= {"deleted", "superseded"}

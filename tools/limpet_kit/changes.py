@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import kitkey, protocol, registry
+from .audit import canary
 from .broker import accounts
 from .broker.client import KitClient
 from .broker.settings import Settings
@@ -101,6 +102,7 @@ class Exchange:
                     (protocol.PASSWORD, password.reveal()),
                 ]
                 account = name, accounts.verifier(password)
+                self._ledger.remember(unit.vault, canary.digests(unit.name, password=password))
             drawn.append((unit, self._ledger.draw(unit, kind, detail, account), fields))
         if not drawn:
             return

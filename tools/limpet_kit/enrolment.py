@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from . import ca, kitkey, protocol, registry
+from .audit import canary
 from .board import Board, Raised
 from .broker import accounts
 from .broker.client import KitClient
@@ -299,13 +300,14 @@ def _write(
     key = kitkey.load(make=not ledger.units(gone=True))
     vault, store_secret = secrets.token_bytes(16), Secret(secrets.token_bytes(32))
     account, password = accounts.draw_account(), accounts.draw_password(settings.profile)
+    control = protocol.control_key(key.secret, vault)
     fields = protocol.encode(
         [
             (protocol.NAME, name.encode()),
             (protocol.PROFILE, bytes([protocol.PROFILES[settings.profile]])),
             (protocol.ACCOUNT, account.encode()),
             (protocol.PASSWORD, password.reveal()),
-            (protocol.CONTROL, protocol.control_key(key.secret, vault).reveal()),
+            (protocol.CONTROL, control.reveal()),
             (protocol.ANCHOR, anchor),
             (protocol.SERVER, _server(settings, simulated).encode()),
             *((protocol.NETWORK, protocol.network(n.ssid, n.key)) for n in networks),
@@ -334,6 +336,7 @@ def _write(
     if anew:
         ledger.retire(anew)
     ledger.add(unit, account, accounts.verifier(password))
+    ledger.remember(unit.vault, canary.digests(name, password=password, control=control))
     step(DRAWN, f"{name} has an account of its own")
     try:
         _send(board, vault + store_secret.reveal() + fields)

@@ -1,9 +1,9 @@
 """The ledger: which unit holds which account, and how far its enrolment has come. The people who
 may use the web page are in it as well (web/people.py): they share one name space with the units.
 
-SQLite in the kit's folder. No secret is in it: verifiers, names, ids. A row's states and how it
-leaves them: PROTOCOLS.md 5. Two kits may work on one ledger; each change is one transaction that
-says from which state it comes.
+SQLite in the kit's folder. No secret is in it: verifiers, digests, names, ids. A row's states
+and how it leaves them: PROTOCOLS.md 5. Two kits may work on one ledger; each change is one
+transaction that says from which state it comes.
 """
 
 from __future__ import annotations
@@ -100,6 +100,13 @@ _MIGRATIONS = (
         broker TEXT NOT NULL REFERENCES broker (id),
         verifier TEXT NOT NULL,
         ends INTEGER NOT NULL     -- seconds since 1970
+    );
+    """,
+    """
+    -- digests by which an audit finds a unit's secrets without holding them (audit/canary.py)
+    CREATE TABLE canary (
+        line TEXT PRIMARY KEY,
+        vault TEXT NOT NULL REFERENCES unit (vault) ON DELETE CASCADE
     );
     """,
 )
@@ -258,7 +265,21 @@ class Ledger:
         )
         return {str(row[0]) for row in rows.fetchall()}
 
+    def canaries(self, name: str) -> list[str]:
+        """Lines of a canary file for all that units of this name were ever given."""
+        rows = self._db.execute(
+            "SELECT line FROM canary JOIN unit USING (vault) WHERE unit.name = ?", (name,)
+        )
+        return [str(row[0]) for row in rows.fetchall()]
+
     # -- writing
+
+    def remember(self, vault: str, lines: list[str]) -> None:
+        """Keep digests of what an enrolment was given."""
+        with self._transaction():
+            self._db.executemany(
+                "INSERT OR IGNORE INTO canary VALUES (?, ?)", [(line, vault) for line in lines]
+            )
 
     def forget(self, accounts: set[str]) -> None:
         """The broker has been told: these ended accounts are gone."""

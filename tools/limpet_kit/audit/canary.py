@@ -104,6 +104,12 @@ class Canary:
         return f"{self.name} digest {words}"
 
 
+def digests(unit: str, **drawn: Secret) -> list[str]:
+    """Lines of a canary file for secrets that were drawn at random, kind to value; never for a
+    Wi-Fi key or whatever else people chose."""
+    return [Canary.of(f"{unit}:{kind}", value).digested().line() for kind, value in drawn.items()]
+
+
 @dataclass(frozen=True)
 class Hit:
     """Where a canary was found: `form` raw, hex, base64, utf-16, escaped; whole or a fragment."""

@@ -11,11 +11,13 @@ from ..audit.canary import Canary
 from ..broker.files import write_private
 from ..console import Console
 from ..errors import LIES_OPEN, OK, USAGE, KitError
+from ..ledger import Ledger
 
 HELP = "play the thief: what can be read out of a board, and what may be claimed of it"
 EPILOG = """examples:
   limpet audit /dev/ttyUSB0 --html report.html
   limpet audit --image flash.bin --fuses fuses.json --level 2
+  limpet audit sim:lamp --unit kitchen-lamp    all its passwords so far, known as digests
   limpet audit sim:lamp --canary known.txt --json
 
 A canary file has one known value a line:  NAME text|hex|base64|digest VALUE
@@ -38,6 +40,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="what was flashed before the chip encrypted it: shows whether WebREPL is configured",
     )
     parser.add_argument("--canary", metavar="FILE", type=Path, help="known values to look for")
+    parser.add_argument(
+        "--unit", metavar="NAME", help="look for what this unit of the ledger was ever given"
+    )
     parser.add_argument("--level", type=int, choices=range(5), default=1, help="(default: 1)")
     parser.add_argument("--html", metavar="FILE", type=Path, help="write a report with a picture")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -59,7 +64,9 @@ def audit(args: argparse.Namespace, console: Console) -> report.Report:
     """Obtain the flash, search it, judge it."""
     if (args.port is None) == (args.image is None):
         raise KitError("Name one thing to audit: a PORT, or --image FILE.", USAGE)
-    canaries = _canaries(args.canary) if args.canary else []
+    canaries = _canaries(_text(args.canary).splitlines()) if args.canary else []
+    if args.unit:
+        canaries += _canaries(_remembered(args.unit))
     fuses = openness.Fuses.parse(_text(args.fuses)) if args.fuses else None
     if args.image:
         got = obtain.file(args.image)
@@ -81,9 +88,18 @@ def audit(args: argparse.Namespace, console: Console) -> report.Report:
     )
 
 
-def _canaries(path: Path) -> list[Canary]:
-    lines = (line.strip() for line in _text(path).splitlines())
-    return [Canary.parse(line) for line in lines if line and not line.startswith("#")]
+def _canaries(lines: list[str]) -> list[Canary]:
+    stripped = (line.strip() for line in lines)
+    return [Canary.parse(line) for line in stripped if line and not line.startswith("#")]
+
+
+def _remembered(name: str) -> list[str]:
+    """Digests of a unit's passwords and control keys; the kit keeps no secret."""
+    with Ledger() as ledger:
+        lines = ledger.canaries(name)
+    if not lines:
+        raise KitError(f"The ledger keeps no digests of a unit {name}.", USAGE)
+    return lines
 
 
 def _text(path: Path) -> str:
