@@ -39,7 +39,8 @@ class Wish:
 
     `board` is the name of a definition, None to find the one that fits; `firmware` a file or a
     version; `drive` where an RP2 in its boot mode is mounted. `agreed` is asked before a program
-    that is no MicroPython is written over; `erase` empties the whole flash first.
+    that is no MicroPython is written over; `erase` empties the whole flash first; `locked` writes
+    only firmware that the lock names.
     """
 
     board: str | None = None
@@ -47,6 +48,7 @@ class Wish:
     drive: Path | None = None
     agreed: Callable[[str], bool] = lambda question: False
     erase: bool = False
+    locked: bool = False
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,7 @@ def _over_drive(
 def _image(board: Definition, wish: Wish, console: Console, step: Step) -> tuple[Path, bytes]:
     """The firmware, checked against the board's definition."""
     with console.progress("fetch") as progress:
-        file = firmware.obtain(board, wish.firmware, progress)
+        file = firmware.obtain(board, wish.firmware, progress, wish.locked)
     data = file.read_bytes()
     firmware.check(board, data)
     step("firmware", f"{file.name} is for a {board.name}")

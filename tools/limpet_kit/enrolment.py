@@ -32,7 +32,7 @@ from .errors import (
     USAGE,
     KitError,
 )
-from .ledger import ACTIVE, GONE, NEW, PROVED, REGISTERED, UNFINISHED, Ledger, Unit
+from .ledger import ACTIVE, GONE, NEW, PROVED, REGISTERED, UNFINISHED, Ledger, NameTaken, Unit
 from .secret import Secret
 from .wifi import Network
 
@@ -100,7 +100,7 @@ class Plan:
     `networks` is called only when the board needs some. `replace` is the name of the unit whose
     place the board takes. `force` takes a board over that another ledger enrolled, and begins a
     cut enrolment anew instead of going on. `wired` is a board that is given no Wi-Fi although it
-    has it.
+    has it. A unit without a name is called `prefix` and the next number.
     """
 
     networks: Callable[[], list[Network]]
@@ -108,6 +108,7 @@ class Plan:
     replace: str | None = None
     force: bool = False
     wired: bool = False
+    prefix: str = "unit"
 
 
 def look(board: Board) -> Hello:
@@ -182,7 +183,7 @@ def enroll(board: Board, ledger: Ledger, settings: Settings, plan: Plan, step: S
                 "and lose what it was: --force",
                 ENROLLED,
             )
-        unit, fields = _write(board, ledger, settings, plan, hello, unit, step)
+        unit, fields = _new(board, ledger, settings, plan, hello, unit, step)
     if unit.state == NEW:
         unit = _prove(board, ledger, unit, fields, step)
     if unit.state == PROVED:
@@ -269,6 +270,25 @@ def await_ack(
     return unit
 
 
+def _new(
+    board: Board,
+    ledger: Ledger,
+    settings: Settings,
+    plan: Plan,
+    hello: Hello,
+    before: Unit | None,
+    step: Step,
+) -> tuple[Unit, bytes]:
+    """`_write`, again while another kit draws the same number for a name."""
+    for left in range(9, -1, -1):
+        try:
+            return _write(board, ledger, settings, plan, hello, before, step)
+        except NameTaken:
+            if plan.name or plan.replace or not left:
+                raise
+    raise AssertionError("the last try returns or raises")
+
+
 def _write(
     board: Board,
     ledger: Ledger,
@@ -286,7 +306,7 @@ def _write(
     anchor = _anchor(settings, simulated)
     anew = before if before and before.state in UNFINISHED else None
     replaces = anew.replaces if anew else _replaced(ledger, plan)
-    name = plan.name or plan.replace or (anew.name if anew else _draw_name(ledger))
+    name = plan.name or plan.replace or (anew.name if anew else _draw_name(ledger, plan.prefix))
     accounts.device_acl(name)  # refuses what cannot be a name
     networks = [] if plan.wired or not hello.wifi else plan.networks()
     if hello.wifi and not plan.wired and not networks:
@@ -491,10 +511,11 @@ def _server(settings: Settings, simulated: bool) -> str:
     return f"{LOOPBACK[1]}:{settings.port}" if simulated else settings.server
 
 
-def _draw_name(ledger: Ledger) -> str:
+def _draw_name(ledger: Ledger, prefix: str) -> str:
     """`unit-1`, or the next number that was never used."""
-    used = [re.fullmatch(r"unit-(\d{1,9})", unit.name) for unit in ledger.units(gone=True)]
-    return f"unit-{1 + max((int(match[1]) for match in used if match), default=0)}"
+    pattern = re.compile(re.escape(prefix) + r"-(\d{1,9})")
+    used = [pattern.fullmatch(unit.name) for unit in ledger.units(gone=True)]
+    return f"{prefix}-{1 + max((int(match[1]) for match in used if match), default=0)}"
 
 
 def _kit_key(unit: Unit) -> kitkey.KitKey:

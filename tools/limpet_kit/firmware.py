@@ -35,8 +35,10 @@ _XIP = 0x10000000  # where an RP2040 or RP2350 sees its flash
 _ABSOLUTE = 0xE48BFF57  # family of the block that works around erratum RP2350-E10; no content
 
 
-def obtain(board: Board, wanted: str | None, progress: Advance) -> Path:
+def obtain(board: Board, wanted: str | None, progress: Advance, known: bool = False) -> Path:
     """The firmware file: `wanted` is a file, a version, or None for the board's default.
+
+    With `known` one that no lock names is refused instead of pinned.
 
     Raises `KitError`: REFUSED when it is not what was pinned, FAILED when it cannot be fetched.
     """
@@ -44,7 +46,7 @@ def obtain(board: Board, wanted: str | None, progress: Advance) -> Path:
         file = Path(wanted)
         if not file.is_file():
             raise KitError(f"There is no firmware file {wanted}.", USAGE)
-        pin(file.name, _hash(file), new=False)
+        pin(file.name, _hash(file), new=False, must=known)
         return file
     if board.firmware is None:
         raise KitError(f"{board.name} takes no firmware.", USAGE)
@@ -58,18 +60,25 @@ def obtain(board: Board, wanted: str | None, progress: Advance) -> Path:
     with locked(folder / ".lock"):
         if not file.exists():
             _fetch(board.firmware.base + name, file, progress)
-        pin(name, _hash(file), new=True)
+        pin(name, _hash(file), new=not known, must=known)
     return file
 
 
-def pin(name: str, digest: str, new: bool) -> None:
-    """Compare with the pin of this name; with `new` an unknown file is pinned now."""
+def pin(name: str, digest: str, new: bool, must: bool = False) -> None:
+    """Compare with the pin of this name; an unknown file is pinned now with `new`, refused with
+    `must`."""
     own = paths.home() / "firmware.lock"
     known = {**_pins(own), **_pins(paths.data("boards") / "firmware.lock")}
     if known.get(name, digest) != digest:
         raise KitError(
             f"{name} is not the file that was pinned (SHA-256 {digest[:16]}... instead of "
             f"{known[name][:16]}...). Somebody changed it, or it was built anew. It was not used.",
+            REFUSED,
+        )
+    if must and name not in known:
+        raise KitError(
+            f"{name} is not in firmware.lock (SHA-256 {digest[:16]}...), and only what is may be "
+            "written here. Flash one board with it first, and look that it is right.",
             REFUSED,
         )
     if new and name not in known:

@@ -1,12 +1,14 @@
 """The kit key: 32 random bytes from which the control key of every device is computed.
 
 It lies in a file of its own, never in the ledger and never on the broker's machine. Whoever has
-it can change every device that was enrolled with it; without it, they are enrolled anew.
+it can change every device that was enrolled with it; without it, they are enrolled anew. A
+production line has one of its own, so that its machine does not hold the key of the other units.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,29 +29,38 @@ class KitKey:
     secret: Secret
 
 
+VARIABLE = "LIMPET_KIT_KEY"  # the file of another key to enrol with
+
+
 def path() -> Path:
-    """Where the kit key lies."""
-    return paths.home() / "kit.key"
+    """Where the kit key lies with which units are enrolled."""
+    chosen = os.environ.get(VARIABLE)
+    return Path(chosen).expanduser().absolute() if chosen else paths.home() / "kit.key"
 
 
 def of(id: str, name: str) -> KitKey:
-    """The kit key with which the unit `name` was enrolled; `KitError` when it is another."""
+    """The kit key with which the unit `name` was enrolled: the chosen one, or one of the
+    `*.key` files in the kit's folder. `KitError` when none of them is it."""
     key = load()
+    for other in sorted(paths.home().glob("*.key")):
+        if key.id == id:
+            break
+        key = load(file=other)
     if key.id != id:
         raise KitError(
-            f"{name} was enrolled with another kit key ({id}) than the one in {path()} "
-            f"({key.id}). Bring that one back.",
+            f"{name} was enrolled with another kit key ({id}) than those in {paths.home()}. Put "
+            "that one there, under any name that ends in .key.",
             FAILED,
         )
     return key
 
 
-def load(make: bool = False) -> KitKey:
+def load(make: bool = False, file: Path | None = None) -> KitKey:
     """The kit key; with `make` it is drawn when there is none.
 
     Raises `KitError` when it is missing, readable for others, or not a kit key.
     """
-    file = path()
+    file = file or path()
     if make and not file.exists():
         with locked(file.with_name(".kit.key.lock")):
             if not file.exists():

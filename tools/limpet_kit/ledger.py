@@ -172,6 +172,10 @@ _L = TypeVar("_L", bound="Ledger")
 _COLUMNS = tuple(field.name for field in fields(Unit))
 
 
+class NameTaken(KitError):
+    """Another unit has the name."""
+
+
 class Ledger:
     """The ledger in one file; use it as a context manager."""
 
@@ -318,7 +322,7 @@ class Ledger:
                     ENROLLED,
                 )
             if holder and holder.vault != unit.replaces:
-                raise KitError(
+                raise NameTaken(
                     f"The name {unit.name} is taken. Choose another with --name, or give this "
                     f"board its place: --replace {unit.name}",
                     ENROLLED,

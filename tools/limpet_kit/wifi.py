@@ -54,6 +54,11 @@ def parse(text: str, where: str) -> list[Network]:
     return found
 
 
+def text(networks: list[Network]) -> str:
+    """The form that `parse` reads."""
+    return "".join(f"{n.ssid.decode()}\n{n.key.reveal().decode()}\n" for n in networks)
+
+
 def _ask() -> list[Network]:
     found: list[Network] = []
     print("Wi-Fi networks, in the order in which the board tries them; Enter alone ends.")

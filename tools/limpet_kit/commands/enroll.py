@@ -30,19 +30,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-start", action="store_true", help="do not start the board and wait for its login"
     )
-    parser.add_argument(
-        "--wait",
-        metavar="SECONDS",
-        type=float,
-        default=enrolment.ONLINE_S,
-        help="for the login (default: %(default).0f)",
-    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def choice(parser: argparse.ArgumentParser) -> None:
     """The options that say as what a board is enrolled; `plan` reads them."""
     parser.add_argument("--name", help="the device's name (default: unit-1, unit-2 ...)")
+    parser.add_argument(
+        "--prefix", default="unit", help="of a name that is drawn (default: %(default)s)"
+    )
     parser.add_argument(
         "--replace", metavar="NAME", help="take the place of this unit, whose account ends"
     )
@@ -57,6 +53,13 @@ def choice(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--wifi", metavar="FILE", help="networks and keys, mode 0600; - for stdin")
     parser.add_argument("--no-wifi", action="store_true", help="the board is on a cable")
+    parser.add_argument(
+        "--wait",
+        metavar="SECONDS",
+        type=float,
+        default=enrolment.ONLINE_S,
+        help="for the login (default: %(default).0f)",
+    )
 
 
 def plan(args: argparse.Namespace) -> enrolment.Plan:
@@ -69,6 +72,7 @@ def plan(args: argparse.Namespace) -> enrolment.Plan:
         replace=args.replace,
         force=args.force,
         wired=args.no_wifi,
+        prefix=args.prefix,
     )
 
 

@@ -54,6 +54,9 @@ def choice(parser: argparse.ArgumentParser) -> None:
         "--firmware", metavar="FILE|VERSION", help="(default: the version that the kit names)"
     )
     parser.add_argument(
+        "--locked", action="store_true", help="write only firmware that firmware.lock names"
+    )
+    parser.add_argument(
         "--drive", metavar="DIR", type=Path, help="where the drive of an RP2's boot mode is"
     )
 
@@ -66,6 +69,7 @@ def wish(args: argparse.Namespace, yes: bool, erase: bool = False) -> blank.Wish
         drive=args.drive,
         agreed=lambda question: yes or _asked(question),
         erase=erase,
+        locked=args.locked,
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
-from .. import bringup, paths, ports, wifi
+from .. import bringup, enrolment, kitkey, line, linereport, paths, ports, wifi
 from ..console import Console, printable
-from ..errors import OK, USAGE, KitError
+from ..errors import FAILED, INTERRUPTED, OK, USAGE, KitError
 from ..secret import Secret
 from ..wifi import Network
 from . import enroll, flash
@@ -20,7 +21,10 @@ EPILOG = """examples:
   limpet up /dev/ttyACM0 --name lamp-7
   limpet up /dev/ttyUSB0 --board ESP32_GENERIC     blank: MicroPython is written first
   limpet up --board RPI_PICO_W       held at BOOTSEL while it was plugged in
-  limpet up /dev/ttyACM0             on an enrolled board: newer library, same credential"""
+  limpet up /dev/ttyACM0             on an enrolled board: newer library, same credential
+  limpet up --watch --prefix lamp --wifi networks.txt --run batch-7
+                                     a production line: each board that is plugged in, until
+                                     Ctrl-C; the same command goes on with the run"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +43,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--replace-main", action="store_true", help="put our main.py over the board's own"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
+    line = parser.add_argument_group("a production line")
+    line.add_argument("--watch", action="store_true", help="bring up every board plugged in")
+    line.add_argument(
+        "--run",
+        dest="run_",
+        metavar="DIR",
+        type=Path,
+        help="the run's folder: its report; goes on with an older one",
+    )
+    line.add_argument("--ports", metavar="P,P...", help="these alone, each once, then end")
+    line.add_argument("--count", metavar="N", type=int, help="end after so many boards")
+    line.add_argument("--at-once", metavar="N", type=int, default=4, help="(default: %(default)s)")
+    line.add_argument(
+        "--kit-key",
+        metavar="FILE",
+        type=Path,
+        help="the line's own (default: line.key, drawn now)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.main and not args.main.is_file():
         raise KitError(f"There is no sketch {args.main}.", USAGE)
+    if args.watch:
+        return _watch(args, console, step)
     port = bringup.simulated(args.port, step) if args.port else bringup.find()
     for_simulated = port is not None and ports.simulated(ports.resolve(port))
     chosen = bringup.broker(
@@ -71,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
         arrived,
         args.main,
         args.replace_main,
+        args.wait,
         wish=flash.wish(args, args.yes),
     )
     console.line("next         limpet status")
@@ -88,3 +113,63 @@ def run(args: argparse.Namespace) -> int:
         }
     )
     return OK
+
+
+def _watch(args: argparse.Namespace, console: Console, step: enrolment.Step) -> int:
+    """Run a production line until Ctrl-C or its end; returns the exit code."""
+    if args.port or args.name or args.replace or args.force:
+        raise KitError("--watch goes without PORT, --name, --replace and --force.", USAGE)
+    if args.at_once < 1 or (args.count is not None and args.count < 1):
+        raise KitError("--at-once and --count are 1 or more.", USAGE)
+    chosen = bringup.broker(args.broker or paths.home() / "broker", False, step)
+    given = [port for port in (args.ports or "").split(",") if port] or None
+    environment = dict(os.environ)
+    key = args.kit_key or paths.home() / "line.key"
+    kitkey.load(make=True, file=key.absolute())
+    environment[kitkey.VARIABLE] = str(key.absolute())
+    simulated = given and all(port.startswith(ports.SIM) for port in given)
+    if args.wifi or not (args.no_wifi or simulated):
+        environment[wifi.VARIABLE] = wifi.text(wifi.networks(args.wifi))
+    options = ["--broker", str(chosen.folder), "--prefix", args.prefix, "--locked"]
+    options += ["--wait", str(args.wait)]
+    for name in ("main", "board", "firmware"):
+        if getattr(args, name):
+            options += [f"--{name}", str(getattr(args, name))]
+    for name in ("no_wifi", "replace_main", "yes"):
+        if getattr(args, name):
+            options.append("--" + name.replace("_", "-"))
+    work = line.Run(args.run_ or paths.home() / "line" / time.strftime("%Y-%m-%d-%H%M%S"))
+    console.line(f"run          {work.folder}; {len(work.online)} online so far; end with Ctrl-C")
+    stopped = False
+
+    def told(port: str, record: line.Record | None) -> None:
+        if record is None:
+            console.line(f"{port:<16} begins")
+            return
+        linereport.write(work)
+        if record.ok:
+            console.line(f"{port:<16} {record.name} is online, after {record.seconds:.1f} s")
+        else:
+            console.line(f"{port:<16} SET APART: {record.words}")
+
+    try:
+        line.watch(work, options, environment, args.at_once, told, given, args.count)
+    except KeyboardInterrupt:
+        stopped = True
+    linereport.write(work)
+    console.line(
+        f"{len(work.online)} online, {len(work.apart)} set apart, {linereport.rate(work):.0f} "
+        f"boards an hour; {work.folder / 'report.html'}"
+    )
+    console.result(
+        {
+            "ok": not work.apart,
+            "run": str(work.folder),
+            "online": sorted(work.online),
+            "apart": [{"port": r.port, "code": r.code, "words": r.words} for r in work.apart],
+            "boards_an_hour": round(linereport.rate(work), 1),
+        }
+    )
+    if work.apart:
+        return FAILED
+    return INTERRUPTED if stopped and given else OK
