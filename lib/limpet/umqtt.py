@@ -10,14 +10,14 @@ are taken within wait_msg and check_msg: a sketch that never calls them gets non
 
 import json
 import os
-from time import ticks_add, ticks_diff, ticks_ms
+from time import ticks_diff, ticks_ms
 
 from micropython import const
 from umqtt import robust
 from umqtt.simple import MQTTException
 
 from . import packets, vault
-from .blocking import Waits
+from .blocking import NAP_MS, Connection, Waits
 from .dial import Dialler, hello, interface
 from .errors import LimpetError, Lost
 from .logins import CHANGE, Logins
@@ -25,12 +25,7 @@ from .times import Times
 from .topics import Router
 
 _KEEPALIVE_S = const(60)
-_ANSWER_MS = const(20_000)
-_PIECE = const(4096)  # mbedTLS's largest outgoing record on the boards
-_NAP_MS = const(2_000)  # between two looks at the connection
 _ERRAND_MS = const(1_000)
-_PING = b"\xc0\0"
-_DISCONNECT = b"\xe0\0"
 
 
 class MQTTClient(robust.MQTTClient):
@@ -67,14 +62,11 @@ class MQTTClient(robust.MQTTClient):
         self._router.kit = self._keep
         self._router.device = self._logins.name()
         self._first = True
-        self._out = packets.Out(send)
-        self._in = packets.In(receive)
-        self._link = None
+        self._wire = Connection(
+            self._waits, packets.Out(send), packets.In(receive), self._feed, self._deliver
+        )
         self._filters = []
         self._clean = True
-        self._heard_at = self._sent_at = 0
-        self._acknowledged = 0  # id of the last PUBACK
-        self._granted = None  # codes of the last SUBACK
         self._told = None  # what the kit knows
         self._box = None  # what the kit sent
         self._errand_at = ticks_ms()
@@ -121,9 +113,9 @@ class MQTTClient(robust.MQTTClient):
             pid = self.pid = self.pid + 1 if 1 < self.pid < 65535 else 2
         while True:
             try:
-                self._publish(topic, payload, flags, pid)
+                self._wire.publish(topic, payload, flags, pid)
                 if qos:
-                    self._await(lambda: self._acknowledged == pid)
+                    self._wire.wait_for(lambda: self._wire.acknowledged == pid)
                 return
             except (LimpetError, OSError, ValueError) as e:
                 self._broken(e)
@@ -136,7 +128,7 @@ class MQTTClient(robust.MQTTClient):
             self._filters.append(wanted)
         while True:
             try:
-                codes = self._subscribe([wanted])
+                codes = self._wire.subscribe([wanted])
                 break
             except (LimpetError, OSError, ValueError) as e:
                 self._broken(e)
@@ -146,7 +138,7 @@ class MQTTClient(robust.MQTTClient):
     def wait_msg(self):
         """Wait for a packet of the server and handle it; its first byte, None for PINGRESP."""
         while True:
-            op = self._receive(min(_NAP_MS, self.keepalive * 250))
+            op = self._receive(min(NAP_MS, self.keepalive * 250))
             if op:
                 return None if op == packets.PINGRESP else op
 
@@ -159,17 +151,17 @@ class MQTTClient(robust.MQTTClient):
     def ping(self):
         """Have the server answer; done by wait_msg and check_msg when it is due."""
         try:
-            self._send(_PING, 0, 2)
+            self._wire.ping()
         except (LimpetError, OSError, ValueError) as e:
             self._broken(e)
 
     def disconnect(self):
         """Say goodbye and close; the will is not sent."""
-        if self._link:
+        if self._wire.link:
             try:
                 if not self.lw_topic:
-                    self._publish(self._router.state, _state("offline"), packets.RETAIN, 0)
-                self._send(_DISCONNECT, 0, 2)
+                    self._wire.publish(self._router.state, _state("offline"), packets.RETAIN, 0)
+                self._wire.goodbye()
             except (LimpetError, OSError, ValueError):
                 pass  # it is closed in any case
         self._hang_up()
@@ -181,18 +173,17 @@ class MQTTClient(robust.MQTTClient):
     # -- connecting
 
     def _login(self, record):
-        self._link, present = self._waits.drive(self._dial(record))
-        self.sock = self._link.stream
-        self._in.have = self._in.end = 0
-        self._heard_at = self._sent_at = ticks_ms()
-        self._subscribe(self._router.filters() + self._filters)
+        link, present = self._waits.drive(self._dial(record))
+        self.sock = link.stream
+        self._wire.begin(link, self.keepalive)
+        self._wire.subscribe(self._router.filters() + self._filters)
         self._logins.accepted(record)
         if not self.lw_topic:
-            self._publish(self._router.state, _state("online"), packets.RETAIN, 0)
+            self._wire.publish(self._router.state, _state("online"), packets.RETAIN, 0)
         told = (record.generation, self._logins.told)
         if self._told != told:
             ack = self._logins.acknowledgement(record)
-            self._publish(self._router.kit_ack, ack, packets.RETAIN | packets.QOS1, 1)
+            self._wire.publish(self._router.kit_ack, ack, packets.RETAIN | packets.QOS1, 1)
             self._told = told
         return present
 
@@ -213,63 +204,20 @@ class MQTTClient(robust.MQTTClient):
         return hello(record, self.keepalive, self._clean, will)
 
     def _hang_up(self):
-        self._waits.forget()
-        if self._link:
-            self._link.close()
-        self._link = self.sock = None
+        self._wire.hang_up()
+        self.sock = None
 
     def _broken(self, failure):
         self._say("the connection ended: %s" % failure)
         self.reconnect()
 
-    # -- packets
-
-    def _publish(self, topic, payload, flags, pid):
-        out = self._out
-        left = out.publish(topic, payload, flags, pid)
-        self._send(out.buf, out.off, out.n)
-        if left:
-            self._send(payload, len(payload) - left, left)
-
-    def _subscribe(self, filters):
-        """The codes of SUBACK."""
-        self._granted = None
-        packet = packets.subscribe(1, filters)
-        self._send(packet, 0, len(packet))
-        self._await(lambda: self._granted)
-        if len(self._granted) != len(filters):
-            raise Lost("MALFORMED", "SUBACK")
-        return self._granted
-
-    def _send(self, buf, at, n):
-        if not self._link:
-            raise Lost("CLOSED")
-        self._sent_at = ticks_ms()
-        until = ticks_add(self._sent_at, _ANSWER_MS)
-        while n:
-            # After None the same bytes are offered again: mbedTLS has sealed them already.
-            done = self._link.stream.write(buf, at, min(n, _PIECE))
-            if done:
-                at += done
-                n -= done
-            elif ticks_diff(until, ticks_ms()) < 0:
-                raise Lost("WRITE", "nothing taken for 20 s")
-            else:
-                self._waits.ready(self._link.raw, True, 1_000)
-
-    def _await(self, found):
-        """Handle packets until `found()`; Lost when that takes too long."""
-        until = ticks_add(ticks_ms(), _ANSWER_MS)
-        while not found():
-            if ticks_diff(until, ticks_ms()) < 0:
-                raise Lost("NO_ACK")
-            self._next(_NAP_MS)
+    # -- errands
 
     def _receive(self, ms):
         """As _next, but over any number of connections."""
         while True:
             try:
-                op = self._next(ms)
+                op = self._wire.next(ms)
                 self._errand(op)
                 return op
             except (LimpetError, OSError, ValueError) as e:
@@ -291,9 +239,9 @@ class MQTTClient(robust.MQTTClient):
             self._box = None
             ack, then = changes.take(self._store, box)
             if ack:
-                self._acknowledged = 0
-                self._publish(self._router.kit_ack, ack, packets.RETAIN | packets.QOS1, 1)
-                self._await(lambda: self._acknowledged == 1)
+                self._wire.acknowledged = 0
+                self._wire.publish(self._router.kit_ack, ack, packets.RETAIN | packets.QOS1, 1)
+                self._wire.wait_for(lambda: self._wire.acknowledged == 1)
             if then == changes.WIPE:
                 self._store.wipe()
                 raise Lost("WIPED")
@@ -303,61 +251,16 @@ class MQTTClient(robust.MQTTClient):
 
             slots.scrub(self._store)
         if restart:
-            self._send(_DISCONNECT, 0, 2)
+            self._wire.goodbye()
             raise Lost(CHANGE)
 
-    def _next(self, ms):
-        """Handle one packet that has come, or comes within `ms`; its first byte, or None."""
-        if not self._link:
-            raise Lost("CLOSED")
-        in_ = self._in
-        while not in_.next():
-            n = self._link.stream.readinto(in_.room())
-            if n is None:
-                self._feed()
-                self._check()
-                if not ms:
-                    return None
-                self._waits.ready(self._link.raw, False, ms)
-                ms = 0
-            elif not n:
-                raise Lost("CLOSED", "by the server")
-            else:
-                in_.have += n
-                self._heard_at = ticks_ms()
-        op = in_.op
-        if op & 0xF0 == packets.PUBLISH:
-            self._deliver(in_)
-        elif op == packets.PUBACK and in_.end - in_.at == 2:
-            self._acknowledged = in_.buf[in_.at] << 8 | in_.buf[in_.at + 1]
-        elif op == packets.SUBACK and in_.end - in_.at > 2:
-            self._granted = bytes(in_.buf[in_.at + 2 : in_.end])
-        elif op != packets.PINGRESP:
-            raise Lost("MALFORMED", "0x%02x" % op)
-        return op
-
     def _deliver(self, in_):
-        in_.publish()
         topic = bytes(in_.view[in_.at + 2 : in_.topic_end])
-        pid = in_.pid
         below = self._router.absolute("", "cmd")
         if topic.startswith(below):
             topic = topic[len(below) :]
         if not self._router.take(in_, topic) and self.cb:
             self.cb(topic, bytes(in_.view[in_.payload : in_.end]))
-        if pid:
-            self._send(bytes((packets.PUBACK, 2, pid >> 8, pid & 255)), 0, 4)
-
-    def _check(self):
-        """The ping rule of session.py."""
-        now = ticks_ms()
-        keepalive = self.keepalive * 1000
-        silent = ticks_diff(now, self._heard_at)
-        if silent > keepalive * 5 // 4:
-            raise Lost("SILENT", "%d s" % (silent // 1000))
-        idle = ticks_diff(now, self._sent_at)
-        if max(silent, idle) > keepalive // 2 and idle > keepalive // 8:
-            self._send(_PING, 0, 2)
 
 
 def _random():
