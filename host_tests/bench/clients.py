@@ -343,7 +343,7 @@ class Limpet:
                 limpet.connack = ticks_us()
                 super().__init__(*arguments)
 
-        keeper.Session = Marked
+        keeper.Keeper.Session = Marked
         self.s = s
         self.c = Client(Vault(FileStore(s["folder"]), b"chip-001"), window=s["window"])
         self.topic = s["topic"].rpartition("/")[2]
