@@ -35,7 +35,7 @@ def test_drawn_accounts_and_passwords():
     text = accounts.draw_password("text").reveal()
     assert re.fullmatch(rb"[A-Za-z0-9_-]{43}", text)
     with pytest.raises(KitError):
-        accounts.draw_password("psk")
+        accounts.draw_password("x509")
 
 
 def test_a_verifier_is_pbkdf2_sha512_as_mosquitto_writes_it():

@@ -10,9 +10,10 @@ import threading
 import time
 
 import pytest
-from limpet_kit import ca, micropython
+from limpet_kit import ca, credentials, micropython, protocol
 from limpet_kit.broker import accounts, server
 from limpet_kit.broker.files import write_private
+from limpet_kit.secret import Secret
 from rig import micropython as binary
 
 __all__ = ["device_factory", "device_port"]
@@ -48,9 +49,11 @@ class Device:
         environment = binary.environment(folder, library)
         environment["MICROPYPATH"] = os.pathsep.join([str(DEVICE), environment["MICROPYPATH"]])
         self.environment = environment
-        self.password = accounts.draw_password(broker.settings.profile)
+        profile = broker.settings.profile
+        self.credential = credentials.draw(broker.settings)
+        self.password = Secret(dict(self.credential.fields).get(protocol.PASSWORD, b""))
         self.account = accounts.Account(
-            accounts.draw_account(), accounts.verifier(self.password), accounts.device_acl(name)
+            self.credential.account, self.credential.verifier, accounts.device_acl(name)
         )
         self.vault_id, self.control_key = secrets.token_bytes(16), secrets.token_bytes(32)
         self.process = None
@@ -58,12 +61,13 @@ class Device:
         self.seen = []
         fields = [
             (1, name.encode()),
-            (2, b"\1" if broker.settings.profile == "binary" else b"\2"),
-            (3, self.account.name.encode()),
-            (4, self.password.reveal()),
+            (2, bytes([protocol.PROFILES[profile]])),
+            *self.credential.fields,
             (7, self.control_key),
-            (8, anchor or ca.anchor_der(broker.settings.folder)),
-        ] + [(9, s.encode()) for s in servers or [broker.settings.server]]
+        ]
+        if profile != "psk":
+            fields += [(8, anchor or ca.anchor_der(broker.settings.folder))]
+        fields += [(9, s.encode()) for s in servers or [broker.settings.server]]
         packed = b"".join(bytes([t]) + len(v).to_bytes(2, "big") + v for t, v in fields)
         parts = self.vault_id, secrets.token_bytes(32), packed
         self.execute(DEVICE / "sketch.py", folder, said=" ".join(p.hex() for p in parts) + "\n")
@@ -179,7 +183,8 @@ def device_factory(tmp_path):
         new = [Device(tmp_path / name, broker, name, **options) for name in names]
         made.extend(new)
         accounts_ = [d.account for d in made if d.broker is broker]
-        assert server.sync(broker.settings, accounts_, force=True)
+        fresh = [key for d in made for key in d.credential.fresh]
+        assert server.sync(broker.settings, accounts_, force=True, fresh=fresh)
         return new[0] if len(new) == 1 else new
 
     yield factory

@@ -118,7 +118,7 @@ class Link:
                     step = None
                 if _is_memory(e):
                     failure = Lost("MEMORY", e)
-                elif step and failure.code == "TLS":
+                elif step and failure.code in ("TLS", "CLIENT_CERTIFICATE"):
                     failure = Lost(step, e)
         raise failure
 

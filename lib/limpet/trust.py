@@ -108,7 +108,7 @@ class Trust:
             return Untrusted("CERTIFICATE", text)
         if code == _FATAL_ALERT and self._psk:
             return Untrusted("PSK")
-        if code == _FATAL_ALERT and self._client and self.server_ends:
+        if self._client and self.server_ends:  # the alert is lost when we write meanwhile
             return Lost("CLIENT_CERTIFICATE")
         return Lost("TLS", text)
 

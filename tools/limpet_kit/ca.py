@@ -12,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import secrets
+from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -22,9 +23,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from .broker.files import write_private
 from .errors import FAILED, USAGE, KitError
+from .secret import Secret
 
 DEMO = "LIMPET DEMO"  # in the CA's common name: never to be trusted by a real board
 FILES = ("ca.key", "ca.crt", "server.key", "server.crt")
+DEVICES = "devices"  # the CA of device certificates: devices.key, devices.crt
+CRL = "revoked.crl"
 SKEW = timedelta(hours=1)  # a board's clock may be a little behind this machine's
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)\Z")
@@ -89,6 +93,86 @@ def make(
     contents = (_pem(ca_key), _certificate_pem(ca), _pem(server_key), _certificate_pem(server))
     for file, content in zip(FILES, contents, strict=True):
         write_private(folder / file, content)
+
+
+def make_devices(folder: Path, days: int = 3650) -> None:
+    """Make a CA of its own for device certificates (profile x509), and its empty revocation list.
+
+    Another one than the server's: whatever it signs, no device takes it for the server.
+    """
+    now = datetime.now(timezone.utc).replace(microsecond=0)
+    key = _key(False)
+    title = f"Limpet devices {now:%Y-%m-%d} {secrets.token_hex(4)}"
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, title)])
+    certificate = (
+        _builder(name, name, key, now - SKEW, now + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    write_private(folder / f"{DEVICES}.key", _pem(key))
+    write_private(folder / f"{DEVICES}.crt", _certificate_pem(certificate))
+    revoke(folder, [], [])
+
+
+def issue(folder: Path, account: str) -> tuple[Secret, bytes, int]:
+    """A device's key (EC P-256, DER), its certificate (DER) for this account, its serial number.
+
+    The key is drawn here and is in no file of this machine.
+    """
+    signer, issuer = _devices(folder)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, account)])
+    now = datetime.now(timezone.utc).replace(microsecond=0)
+    certificate = (
+        _builder(name, issuer.subject, key, now - SKEW, issuer.not_valid_after_utc)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .sign(signer, hashes.SHA256())
+    )
+    der = key.private_bytes(
+        serialization.Encoding.DER,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
+    )
+    encoded = certificate.public_bytes(serialization.Encoding.DER)
+    return Secret(der), encoded, certificate.serial_number
+
+
+def revoke(folder: Path, serials: Iterable[int], good: Iterable[int]) -> None:
+    """Add serial numbers to the revocation list of device certificates; take the `good` ones out.
+
+    It is valid as long as the CA: an expired list would lock out every device.
+    """
+    signer, issuer = _devices(folder)
+    before: set[int] = set()
+    if (folder / CRL).exists():
+        old = x509.load_pem_x509_crl((folder / CRL).read_bytes())
+        before = {entry.serial_number for entry in old}
+    now = datetime.now(timezone.utc).replace(microsecond=0)
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(issuer.subject)
+        .last_update(now - SKEW)
+        .next_update(issuer.not_valid_after_utc)
+    )
+    for serial in sorted((before | set(serials)) - set(good)):
+        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now)
+        builder = builder.add_revoked_certificate(entry.build())
+    listed = builder.sign(signer, hashes.SHA256())
+    write_private(folder / CRL, listed.public_bytes(serialization.Encoding.PEM))
+
+
+def _devices(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    issuer = _load(folder / f"{DEVICES}.crt")
+    try:
+        data = (folder / f"{DEVICES}.key").read_bytes()
+        signer = serialization.load_pem_private_key(data, None)
+    except (OSError, ValueError):
+        raise KitError(f"{folder / DEVICES}.key is missing or no key.", FAILED) from None
+    assert isinstance(signer, ec.EllipticCurvePrivateKey)
+    return signer, issuer
 
 
 def general_name(name: str) -> x509.GeneralName:

@@ -12,9 +12,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import kitkey, protocol, registry
+from . import credentials, kitkey, protocol, registry
 from .audit import canary
-from .broker import accounts
 from .broker.client import KitClient
 from .broker.settings import Settings
 from .errors import NO_BROKER, KitError
@@ -91,22 +90,22 @@ class Exchange:
         self._wanted = (kind, detail)
         busy = {change.vault for change in self._open() if change.state in OPEN}
         drawn: list[tuple[Unit, Change, Fields]] = []
+        fresh: tuple[Secret, ...] = ()
         for unit in self._units.values():
             if unit.vault in busy:
                 continue
             fields, account = make(unit), None
             if kind == ACCOUNT:
-                name, password = accounts.draw_account(), accounts.draw_password(unit.profile)
-                fields = [
-                    (protocol.ACCOUNT, name.encode()),
-                    (protocol.PASSWORD, password.reveal()),
-                ]
-                account = name, accounts.verifier(password)
-                self._ledger.remember(unit.vault, canary.digests(unit.name, password=password))
+                credential = credentials.draw(self._settings)
+                fields = list(credential.fields)
+                account = credential.account, credential.verifier
+                fresh += credential.fresh
+                secret = canary.digests(unit.name, password=credential.secret)
+                self._ledger.remember(unit.vault, secret)
             drawn.append((unit, self._ledger.draw(unit, kind, detail, account), fields))
         if not drawn:
             return
-        if kind == ACCOUNT and not registry.sync(self._ledger, self._settings):
+        if kind == ACCOUNT and not registry.sync(self._ledger, self._settings, fresh=fresh):
             raise KitError(
                 f"The broker of {self._settings.folder} does not run, so nothing was sent. Start "
                 f"it with: limpet broker run {self._settings.folder}",

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from . import ca, kitkey, protocol, registry
+from . import ca, credentials, kitkey, protocol, registry
 from .audit import canary
 from .board import Board, Raised
-from .broker import accounts
+from .broker import accounts, keyed
 from .broker.client import KitClient
 from .broker.settings import LOOPBACK, Settings
 from .console import printable
@@ -91,6 +91,7 @@ class Hello:
     slots: tuple[Slot, ...]
     scrub_due: bool  # what was replaced may still lie in its flash
     wifi: bool
+    psk: bool
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,7 @@ def look(board: Board) -> Hello:
         ),
         scrub_due=answer.get("scrub_due") is True,
         wifi=answer.get("wifi") is True,
+        psk=answer.get("psk") is True,
     )
 
 
@@ -170,11 +172,12 @@ def enroll(board: Board, ledger: Ledger, settings: Settings, plan: Plan, step: S
     for cut in ledger.unfinished(hello.chip):
         if cut.vault not in {slot.vault for slot in hello.slots}:
             ledger.drop(cut)
-    fields = None
+    fields: bytes | None = None
+    fresh: tuple[Secret, ...] = ()
     unit = held(ledger, hello)
     if unit and unit.alert:
         step(ALERT, unit.alert)
-    if unit and _goes_on(unit, settings, plan):
+    if unit and _goes_on(unit, settings, plan) and not _has_lost_key(ledger, settings, unit):
         step(RESUMED, f"going on with {unit.name}, which was cut")
     else:
         if unit is None and hello.slots and not plan.force and not _was_ours(ledger, hello):
@@ -183,11 +186,11 @@ def enroll(board: Board, ledger: Ledger, settings: Settings, plan: Plan, step: S
                 "and lose what it was: --force",
                 ENROLLED,
             )
-        unit, fields = _new(board, ledger, settings, plan, hello, unit, step)
+        unit, fields, fresh = _new(board, ledger, settings, plan, hello, unit, step)
     if unit.state == NEW:
         unit = _prove(board, ledger, unit, fields, step)
     if unit.state == PROVED:
-        taken = registry.sync(ledger, settings)
+        taken = registry.sync(ledger, settings, fresh=fresh)
         unit = ledger.advance(unit, REGISTERED)
         step(
             REGISTRATION,
@@ -278,7 +281,7 @@ def _new(
     hello: Hello,
     before: Unit | None,
     step: Step,
-) -> tuple[Unit, bytes]:
+) -> tuple[Unit, bytes, tuple[Secret, ...]]:
     """`_write`, again while another kit draws the same number for a name."""
     for left in range(9, -1, -1):
         try:
@@ -297,13 +300,16 @@ def _write(
     hello: Hello,
     before: Unit | None,
     step: Step,
-) -> tuple[Unit, bytes]:
+) -> tuple[Unit, bytes, tuple[Secret, ...]]:
     """E2 and E3: draw, put into the ledger, send, have it sealed.
+
+    The unit, its fields, and a shared key that the broker has yet to be given.
 
     `before` is what the board was, when that is to be replaced or begun anew.
     """
     simulated = board.simulated
     anchor = _anchor(settings, simulated)
+    anchors = [] if settings.profile == "psk" else [anchor]
     anew = before if before and before.state in UNFINISHED else None
     replaces = anew.replaces if anew else _replaced(ledger, plan)
     name = plan.name or plan.replace or (anew.name if anew else _draw_name(ledger, plan.prefix))
@@ -317,18 +323,23 @@ def _write(
         )
     if protocol.SOFT not in hello.sources:
         raise KitError(f"The board at {board.port} offers no key source that this kit knows.")
+    if settings.profile == "psk" and not hello.psk:
+        raise KitError(
+            f"The board at {board.port} runs MicroPython {hello.micropython}, which has no TLS "
+            "with a shared key: profile psk needs 1.29 or later. Flash a newer one (limpet "
+            "flash), or make a broker with another profile.",
+        )
     key = kitkey.load(make=not ledger.units(gone=True))
     vault, store_secret = secrets.token_bytes(16), Secret(secrets.token_bytes(32))
-    account, password = accounts.draw_account(), accounts.draw_password(settings.profile)
+    credential = credentials.draw(settings)
     control = protocol.control_key(key.secret, vault)
     fields = protocol.encode(
         [
             (protocol.NAME, name.encode()),
             (protocol.PROFILE, bytes([protocol.PROFILES[settings.profile]])),
-            (protocol.ACCOUNT, account.encode()),
-            (protocol.PASSWORD, password.reveal()),
+            *credential.fields,
             (protocol.CONTROL, control.reveal()),
-            (protocol.ANCHOR, anchor),
+            *((protocol.ANCHOR, anchor) for anchor in anchors),
             (protocol.SERVER, _server(settings, simulated).encode()),
             *((protocol.NETWORK, protocol.network(n.ssid, n.key)) for n in networks),
             (protocol.EARLIEST, int(time.time()).to_bytes(8, "big")),
@@ -355,8 +366,9 @@ def _write(
     ledger.know_broker(settings.kit, settings.folder, settings.server)
     if anew:
         ledger.retire(anew)
-    ledger.add(unit, account, accounts.verifier(password))
-    ledger.remember(unit.vault, canary.digests(name, password=password, control=control))
+    ledger.add(unit, credential.account, credential.verifier)
+    drawn = canary.digests(name, password=credential.secret, control=control)
+    ledger.remember(unit.vault, drawn)
     step(DRAWN, f"{name} has an account of its own")
     try:
         _send(board, vault + store_secret.reveal() + fields)
@@ -366,7 +378,15 @@ def _write(
         ledger.drop(unit)
         raise
     step(COMMITTED, "it has sealed them in its flash")
-    return unit, fields
+    return unit, fields, credential.fresh
+
+
+def _has_lost_key(ledger: Ledger, settings: Settings, unit: Unit) -> bool:
+    """Whether a cut enrolment's shared key is nowhere: neither file nor ledger keeps it before the
+    broker has been told."""
+    if unit.profile != "psk" or unit.state not in (NEW, PROVED):
+        return False
+    return ledger.account(unit.vault) not in keyed.read(settings.folder)
 
 
 def _send(board: Board, record: bytes) -> None:

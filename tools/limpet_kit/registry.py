@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from .broker import accounts, server
 from .broker.settings import Settings
 from .ledger import Ledger
+from .secret import Secret
 
 
-def sync(ledger: Ledger, settings: Settings, force: bool = False, at_once: bool = False) -> bool:
+def sync(
+    ledger: Ledger,
+    settings: Settings,
+    force: bool = False,
+    at_once: bool = False,
+    fresh: Iterable[Secret] = (),
+) -> bool:
     """Make the ledger's accounts of this broker the broker's accounts.
 
     True when a running broker was seen to have taken them, False when none runs and the files
@@ -16,7 +25,7 @@ def sync(ledger: Ledger, settings: Settings, force: bool = False, at_once: bool 
     ledger.know_broker(settings.kit, settings.folder, settings.server)
     ended = ledger.ended(settings.kit)
     wanted = ledger.accounts(settings.kit)
-    taken = server.sync(settings, wanted, force, gone=ended, at_once=at_once)
+    taken = server.sync(settings, wanted, force, gone=ended, at_once=at_once, fresh=fresh)
     ledger.forget(ended)
     return taken
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from ..errors import FAILED, REFUSED, KitError
 from ..secret import Secret
+from . import keyed
 from .files import write_private
 
 PASSWORDS = "passwords"
@@ -56,13 +57,17 @@ def draw_account() -> str:
 def draw_password(profile: str) -> Secret:
     """A fresh password: `binary` 32 bytes of 1..255, `text` 32 random bytes in base64url.
 
+    For `psk` it is a key of 32 random bytes.
+
     A NUL never occurs: Mosquitto compares only what comes before it.
     """
+    if profile == "psk":
+        return Secret(secrets.token_bytes(32))
     if profile == "binary":
         return Secret(bytes(1 + secrets.randbelow(255) for _ in range(32)))
     if profile == "text":
         return Secret(base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"="))
-    raise KitError(f"There is no credential profile {profile!r}; known are binary and text.")
+    raise KitError(f"There is no credential profile {profile!r}; no password is drawn for it.")
 
 
 def verifier(password: Secret) -> str:
@@ -143,22 +148,29 @@ def write(
     accounts: Iterable[Account],
     force: bool = False,
     gone: Iterable[str] = (),
+    fresh: Iterable[Secret] = (),
+    closing: Iterable[Account] = (),
 ) -> None:
-    """Replace both files of `folder` by these accounts.
+    """Replace the files of `folder` by these accounts.
 
     Raises `KitError` and changes nothing when an account is not well-formed or occurs twice, or
     (without `force`) when too many accounts would vanish at once: an empty or stale ledger must
     not lock a fleet out. Two may always go, and beyond that 10 % of those that are in the file;
     those of the kit, of probes and of web pages do not count, nor those whose names are in `gone`.
+    `fresh` are shared keys that no file holds yet; `closing` are accounts that are written too,
+    and count as gone.
     """
-    listed = list(accounts)
+    staying = list(accounts)
+    listed = [*staying, *closing]
     for account in listed:
         check(account)
     names = {account.name for account in listed}
     if len(names) != len(listed):
         raise KitError("An account occurs twice in the export; nothing was written.", FAILED)
-    before = {name for name in read_passwords(folder) if is_devices(name)} - set(gone)
-    lost, allowed = len(before - names), max(2, len(before) // 10)
+    ruled = {name for name, acl in read_acl(folder).items() if acl}
+    before = {name for name in {*read(folder), *ruled} if is_devices(name)} - set(gone)
+    kept = {account.name for account in staying}
+    lost, allowed = len(before - kept), max(2, len(before) // 10)
     if lost > allowed and not force:
         raise KitError(
             f"This export would drop {lost} of {len(before)} accounts from {folder}, more than "
@@ -170,9 +182,12 @@ def write(
         f"user {account.name}\n" + "".join(f"topic {line}\n" for line in account.acl) + "\n"
         for account in listed
     )
-    passwords = "".join(f"{account.name}:{account.verifier}\n" for account in listed)
+    by_name = {account.name: account.verifier for account in listed}
+    proved = {name: text for name, text in by_name.items() if keyed.is_keyed(text)}
+    passwords = "".join(f"{n}:{text}\n" for n, text in by_name.items() if n not in proved)
     # Passwords first: whoever is cut off here leaves new accounts without rights, never the
     # other way round, and the next export completes it.
+    keyed.write(folder, proved, fresh)
     write_private(folder / PASSWORDS, passwords.encode("ascii"))
     write_private(folder / ACL, acl.encode("ascii"))
 
@@ -181,7 +196,8 @@ def check(account: Account) -> None:
     """Raise `KitError` unless this account can be written without breaking the files."""
     if not _NAME.match(account.name):
         raise KitError("An account name must be printable ASCII without spaces and ':'.", FAILED)
-    _parse_verifier(account.verifier)
+    if not keyed.is_keyed(account.verifier):
+        _parse_verifier(account.verifier)
     for line in account.acl:
         access, _, topic_filter = line.partition(" ")
         levels = topic_filter.split("/")
@@ -228,9 +244,9 @@ def read_acl(folder: Path) -> dict[str, tuple[str, ...]]:
 
 
 def read(folder: Path) -> dict[str, Account]:
-    """All accounts of both files by name; who has no ACL may do nothing."""
+    """All accounts of the files by name; who has no ACL may do nothing."""
     acl: Mapping[str, tuple[str, ...]] = read_acl(folder)
-    kept = read_passwords(folder)
+    kept = {**read_passwords(folder), **keyed.read(folder)}
     return {name: Account(name, kept[name], acl.get(name, ())) for name in kept}
 
 

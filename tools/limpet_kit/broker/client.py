@@ -61,7 +61,7 @@ def login(settings: Settings, account: str, password: Secret, timeout_s: float =
     hello = connect.encode(connect.Connect(account, password, account, keepalive=10))
     try:
         with (
-            socket.create_connection((settings.address, settings.port), timeout_s) as raw,
+            socket.create_connection((settings.kit_address, settings.kit_port), timeout_s) as raw,
             context(settings).wrap_socket(raw) as link,
         ):
             link.sendall(hello)
@@ -112,7 +112,7 @@ class KitClient:
         try:
             self._mqtt.username_pw_set(account, settings.kit_password().reveal().decode())
             self._mqtt.tls_set_context(context(settings))
-            self._mqtt.connect(settings.address, settings.port, keepalive=30)
+            self._mqtt.connect(settings.kit_address, settings.kit_port, keepalive=30)
             self._mqtt.loop_start()
             if not self._answered.wait(self._timeout_s):
                 raise KitError(f"{_where(settings)} does not answer.", NO_BROKER)
@@ -230,7 +230,7 @@ class KitClient:
 
 
 def _where(settings: Settings) -> str:
-    return f"The broker at {settings.address} port {settings.port}"
+    return f"The broker at {settings.kit_address} port {settings.kit_port}"
 
 
 def _unreachable(settings: Settings, error: OSError) -> KitError:

@@ -10,8 +10,9 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import ca
 from ..errors import NO_BROKER, KitError
-from . import accounts
+from . import accounts, keyed
 from .files import write_private
 
 if TYPE_CHECKING:
@@ -24,14 +25,9 @@ _PLACES = ("/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/opt/homebrew/sbin
 _CONFIGURATION = """\
 # Written by the kit whenever the broker starts; changes are lost. See mosquitto.conf(5).
 user {user}
-listener {port} {listen}
-certfile {folder}/server.crt
-keyfile {folder}/server.key
-tls_version tlsv1.2
 allow_anonymous false
 password_file {folder}/{passwords}
 acl_file {folder}/{acl}
-use_username_as_clientid true
 set_tcp_nodelay true
 max_packet_size 131072
 persistence true
@@ -42,6 +38,37 @@ log_dest stderr
 log_timestamp true
 log_timestamp_format %Y-%m-%dT%H:%M:%S
 """
+_PASSWORDS = """\
+listener {port} {listen}
+certfile {folder}/server.crt
+keyfile {folder}/server.key
+tls_version tlsv1.2
+use_username_as_clientid true
+"""
+# Devices that prove themselves in TLS, by profile. Where they log in nobody needs a password, so
+# the kit has a listener of its own, on loopback.
+_KEYED = {
+    "psk": """\
+listener {port} {listen}
+psk_hint limpet
+psk_file {folder}/{keys}
+ciphers PSK
+tls_version tlsv1.2
+use_identity_as_username true
+use_username_as_clientid true
+""",
+    "x509": """\
+listener {port} {listen}
+certfile {folder}/server.crt
+keyfile {folder}/server.key
+cafile {folder}/{devices}.crt
+crlfile {folder}/{crl}
+require_certificate true
+tls_version tlsv1.2
+use_identity_as_username true
+use_username_as_clientid true
+""",
+}
 
 
 def find() -> str | None:
@@ -99,10 +126,21 @@ def prepare(settings: Settings) -> list[str]:
     text = _CONFIGURATION.format(
         user=_owner(settings.folder),
         folder=settings.folder,
-        port=settings.port,
-        listen=settings.listen,
         passwords=accounts.PASSWORDS,
         acl=accounts.ACL,
+    )
+    text += _PASSWORDS.format(
+        folder=settings.folder,
+        port=settings.kit_port,
+        listen=settings.listen if settings.kit_port == settings.port else settings.kit_address,
+    )
+    text += _KEYED.get(settings.profile, "").format(
+        folder=settings.folder,
+        port=settings.port,
+        listen=settings.listen,
+        keys=keyed.KEYS,
+        devices=ca.DEVICES,
+        crl=ca.CRL,
     )
     write_private(configuration, text.encode())
     return [program, "-c", str(configuration)]

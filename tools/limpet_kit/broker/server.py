@@ -21,7 +21,7 @@ from pathlib import Path
 from ..console import printable
 from ..errors import NO_BROKER, KitError
 from ..secret import Secret
-from . import accounts, client, connect, embedded, mosquitto
+from . import accounts, client, connect, embedded, keyed, mosquitto
 from .accounts import Account
 from .files import locked, try_lock, write_private
 from .settings import Settings, kit_logins
@@ -218,11 +218,13 @@ def sync(
     force: bool = False,
     gone: Iterable[str] = (),
     at_once: bool = False,
+    fresh: Iterable[Secret] = (),
 ) -> bool:
     """Make these the accounts of the broker, besides the kit's own; one export at a time.
 
     `gone` are names of accounts that are known to end with this export. Reloads are a second
     apart, so that many who export share one; `at_once` does not wait (somebody is locked out).
+    `fresh` are shared keys that the broker's files do not hold yet.
 
     True when a running broker was seen to have taken them: an account drawn for this export can
     log in. False when no broker runs; the files are in place for its start. Raises `KitError`
@@ -239,8 +241,23 @@ def sync(
         if there == {account.name: account for account in listed} and _has_taken(settings):
             return True  # somebody's export a moment ago had ours in it
         probe, password = accounts.draw_probe()
-        accounts.write(folder, [*listed, probe], force, gone)
-        return _taken(settings, probe.name, password)
+        leaving = _leaving(there, {account.name for account in listed})
+        closing = [Account(name, accounts.verifier(password), ()) for name in leaving]
+        accounts.write(folder, [*listed, probe], force, gone, fresh, closing)
+        if not _taken(settings, probe.name, password):
+            return False
+        if leaving:
+            for name in leaving:
+                client.login(settings, name, password)
+            accounts.write(folder, [*listed, probe], force, [*gone, *leaving])
+        return True
+
+
+def _leaving(there: dict[str, Account], staying: set[str]) -> list[str]:
+    """Accounts whose live session outlives their key or certificate: a login under their name, and
+    so with their client id, ends it. Also those of an export that was cut before that."""
+    gone = {name: account for name, account in there.items() if name not in staying}
+    return [n for n, a in gone.items() if keyed.is_keyed(a.verifier) or not a.acl]
 
 
 def _until_next(folder: Path) -> float:
@@ -303,21 +320,27 @@ def free_port(wanted: int = 0) -> int:
 
 def check_port(settings: Settings) -> None:
     """`KitError` when the broker could not listen where it should."""
-    family = socket.AF_INET6 if ":" in settings.listen else socket.AF_INET
+    if settings.kit_port != settings.port:
+        _check_port(settings.kit_address, settings.kit_port)
+    _check_port(settings.listen, settings.port)
+
+
+def _check_port(listen: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in listen else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((settings.listen, settings.port))
+            probe.bind((listen, port))
             probe.listen()
         except OSError as e:
             words = {
                 "EADDRINUSE": "is taken by another program. Stop that, or choose another port "
                 "(limpet broker init ... --port N)",
                 "EACCES": "is not allowed for this user. Choose one from 1024 on",
-                "EADDRNOTAVAIL": f"cannot be opened: {settings.listen} is no address of this "
+                "EADDRNOTAVAIL": f"cannot be opened: {listen} is no address of this "
                 "machine any more",
             }.get(errno.errorcode.get(e.errno or 0, ""), f"cannot be opened: {e.strerror}")
-            raise KitError(f"Port {settings.port} {words}.", NO_BROKER) from None
+            raise KitError(f"Port {port} {words}.", NO_BROKER) from None
 
 
 def _last_words(settings: Settings) -> str:

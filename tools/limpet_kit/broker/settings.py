@@ -7,10 +7,12 @@ broker.log broker.pid mosquitto.conf mosquitto.db    made while it runs
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,15 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from .. import ca, toml
-from ..errors import NO_BROKER, KitError
+from ..errors import NO_BROKER, USAGE, KitError
 from ..secret import Secret
-from . import accounts, mosquitto
+from . import accounts, keyed, mosquitto
 from .accounts import Account
 from .files import sync_folder, write_private
 
 PORT = 8883
 # Kind of broker: the credential profiles that it can take, the best one first.
-KINDS = {"mosquitto": ("binary", "text"), "embedded": ("text",)}
+KINDS = {"mosquitto": ("binary", "text", "psk", "x509"), "embedded": ("text",)}
 LOOPBACK = ("localhost", "127.0.0.1")
 KIT_SESSIONS = 8  # an account is also the client id, so each session of the kit needs its own
 _FILE = "broker.toml"
@@ -36,8 +38,9 @@ _FILE = "broker.toml"
 class Settings:
     """How a broker runs: its folder, the names boards dial, where it listens, which program.
 
-    `kind` is `mosquitto` or `embedded`, `profile` what passwords it takes (`binary`, `text`),
-    `kit` the stem of the kit's account names.
+    `kind` is `mosquitto` or `embedded`, `profile` what devices log in with (`binary`, `text`:
+    passwords; `psk`; `x509`), `kit` the stem of the kit's account names. `kit_port` is where the
+    kit logs in, with a password: on loopback alone where devices have none.
     """
 
     folder: Path
@@ -47,6 +50,12 @@ class Settings:
     profile: str
     listen: str
     kit: str
+    kit_port: int
+
+    @property
+    def kit_address(self) -> str:
+        """Where the kit reaches it."""
+        return self.address if self.kit_port == self.port else LOOPBACK[1]
 
     @property
     def address(self) -> str:
@@ -106,6 +115,7 @@ def create(
     listen: str | None = None,
     rsa: bool = False,
     demo: bool = False,
+    profile: str | None = None,
 ) -> Settings:
     """Make the folder of a new broker: settings, CA, server certificate, the kit's accounts.
 
@@ -129,21 +139,32 @@ def create(
         ca.general_name(name)
     if listen is None:
         listen = "127.0.0.1" if all(name in LOOPBACK for name in names) else "0.0.0.0"
+    profile = profile or KINDS.get(kind, ("",))[0]
+    if profile not in KINDS.get(kind, (profile,)):
+        raise KitError(
+            f"Profile {profile} needs Mosquitto; the embedded broker takes passwords only.", USAGE
+        )
     values: dict[str, Any] = {
         "format": 1,
         "kind": kind,
-        "profile": KINDS[kind][0] if kind in KINDS else "",
+        "profile": profile,
         "names": list(dict.fromkeys([*names, *LOOPBACK])),
         "listen": listen,
         "port": port,
         "kit": accounts.KIT_PREFIX + accounts.draw_account()[:16],
     }
+    if profile in keyed.PROFILES:
+        values["kit_port"] = _port_beside(port)
     settings = _checked(folder, Path(_FILE), values)
 
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         ca.make(building, list(settings.names), rsa=rsa, demo=demo)
+        if profile == "psk":
+            write_private(building / keyed.KEYS, b"")
+        if profile == "x509":
+            ca.make_devices(building)
         password = accounts.draw_password("text")
         write_private(building / settings.kit_password_file.name, password.reveal() + b"\n")
         accounts.write(building, kit_logins(settings, password, {}))
@@ -188,6 +209,8 @@ def _checked(folder: Path, path: Path, values: dict[str, Any]) -> Settings:
         "port": ("a number from 1 to 65535", lambda v: type(v) is int and 0 < v < 65536),
         "kit": ("an account name", lambda v: isinstance(v, str) and v.isascii() and ":" not in v),
     }
+    if values.get("profile") in keyed.PROFILES:
+        wanted["kit_port"] = wanted["port"]
     unknown = set(values) - set(wanted)
     if unknown:
         raise broken(path, f"it has the unknown setting {sorted(unknown)[0]!r}")
@@ -204,7 +227,19 @@ def _checked(folder: Path, path: Path, values: dict[str, Any]) -> Settings:
         values["profile"],
         values["listen"],
         values["kit"],
+        values.get("kit_port", values["port"]),
     )
+
+
+def _port_beside(port: int) -> int:
+    """A free port of loopback that is not this one: the next, where that is so."""
+    for wanted in (port % 65535 + 1, 0):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind((LOOPBACK[1], wanted))
+            found = int(probe.getsockname()[1])
+            if found != port:
+                return found
+    raise KitError("No port of this machine is free for the kit.", NO_BROKER)
 
 
 def _is_names(value: object) -> bool:

@@ -52,6 +52,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     init.add_argument("--port", type=_port, default=settings.PORT, help="(default: %(default)s)")
     init.add_argument("--rsa", action="store_true", help="RSA keys: faster for an RP2040 to check")
+    init.add_argument(
+        "--profile",
+        choices=settings.KINDS["mosquitto"],
+        help="what devices log in with (default: binary passwords; text with --embedded)",
+    )
     init.add_argument("--embedded", action="store_true", help="do not use Mosquitto")
     init.add_argument("--loopback", action="store_true", help="for programs on this machine only")
     init.add_argument("--yes", action="store_true", help="take the addresses found, do not ask")
@@ -99,6 +104,7 @@ def init(folder: Path, args: argparse.Namespace) -> int:
         "embedded" if args.embedded else "auto",
         "127.0.0.1" if args.loopback else None,
         args.rsa,
+        profile=args.profile,
     )
     console.line(f"Made a broker in {made.folder}.")
     console.line(f"  runs on     {describe(made)}")
@@ -125,7 +131,11 @@ def describe(chosen: settings.Settings) -> str:
     if chosen.kind == "embedded":
         return "the embedded broker (amqtt), profile text: 43-character passwords, few boards"
     number = ".".join(map(str, mosquitto.version(mosquitto.require())))
-    return f"Mosquitto {number}, profile {chosen.profile}: unguessable passwords of any bytes"
+    words = {
+        "psk": "a shared key for each device, TLS without certificates",
+        "x509": "a certificate for each device",
+    }.get(chosen.profile, "unguessable passwords of any bytes")
+    return f"Mosquitto {number}, profile {chosen.profile}: {words}"
 
 
 def foreground(chosen: settings.Settings) -> int:

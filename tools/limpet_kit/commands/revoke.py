@@ -38,6 +38,12 @@ def run(args: argparse.Namespace) -> int:
     began = time.monotonic()
     with Ledger() as ledger:
         units = [_named(ledger, name, args.undo) for name in args.device]
+        if args.undo and (lost := [unit.name for unit in units if unit.profile == "psk"]):
+            raise KitError(
+                f"The shared key of {', '.join(lost)} was erased when it was revoked. Enrol it "
+                f"again by cable: limpet up PORT --replace {lost[0]}",
+                USAGE,
+            )
         for unit in units:
             if args.undo:
                 ledger.let_in(unit)

@@ -1,0 +1,44 @@
+"""What a device is given to log in with, by profile: drawn here, and nowhere else kept.
+
+| profile | the device gets | the broker gets |
+| --- | --- | --- |
+| binary, text | a password | a verifier of it |
+| psk | a key of 32 random bytes | the key itself |
+| x509 | a key (EC P-256) and a certificate | the certificate's serial number |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import ca, protocol
+from .broker import accounts, keyed
+from .broker.settings import Settings
+from .secret import Secret
+
+
+@dataclass(frozen=True)
+class Credential:
+    """`fields` are those of the record, `secret` the secret one of them, `verifier` what the
+    ledger keeps; `fresh` a shared key that the broker has yet to be given."""
+
+    account: str
+    fields: tuple[tuple[int, bytes], ...]
+    secret: Secret
+    verifier: str
+    fresh: tuple[Secret, ...] = ()
+
+
+def draw(settings: Settings) -> Credential:
+    """A fresh account for a device of this broker."""
+    account = accounts.draw_account()
+    named = (protocol.ACCOUNT, account.encode())
+    if settings.profile == "x509":
+        key, certificate, serial = ca.issue(settings.folder, account)
+        proof = ((protocol.KEY, key.reveal()), (protocol.CERTIFICATE, certificate))
+        return Credential(account, (named, *proof), key, keyed.of_certificate(serial))
+    password = accounts.draw_password(settings.profile)
+    fields = (named, (protocol.PASSWORD, password.reveal()))
+    if settings.profile == "psk":
+        return Credential(account, fields, password, keyed.of_key(password), (password,))
+    return Credential(account, fields, password, accounts.verifier(password))
