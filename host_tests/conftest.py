@@ -22,7 +22,7 @@ COUNTED = {
 }
 FAULTS = [["case", "noticed s", "limit", "tries", "back s", "limit", "the device's words"]]
 CLOCKS = [["the board's clock", "NTP", "certificate", "what happened"]]
-HOSTILE = [["server", "password bytes", "left after s", "the device's words"]]
+HOSTILE = [["server", "socket", "password bytes", "left after s", "the device's words"]]
 MEASURED = "measured"  # a property whose value is a line for the end of the run
 
 

@@ -8,12 +8,14 @@ Each run writes a line of the table at the end. mbedTLS and the library see the 
 """
 
 import functools
+import json
 import threading
 import time
 from datetime import datetime, timezone
 from types import SimpleNamespace
 
 import pytest
+from limpet_kit import presence
 from limpet_kit.attack.behaviours import serve
 from limpet_kit.attack.certificates import DAY, issue
 from limpet_kit.attack.server import Server
@@ -54,8 +56,8 @@ from limpet import clock as calendar
 def log(line):
     if line.startswith(("OFFLINE", "REFUSED", "UNTRUSTED")):
         ask("failed", line=line, date=calendar.date(calendar.now()))
-    elif line == "ONLINE":
-        say("up", date=calendar.date(calendar.now()))
+    elif line.startswith("ONLINE"):
+        say("up", date=calendar.date(calendar.now()), line=line)
     else:
         say("log", line=line)
 
@@ -135,7 +137,7 @@ class Run:
         """Until it is online (True), or was not `count` times in a row (False)."""
         for left in range(count, 0, -1):
             event = self.device.wait_any("up", "failed", timeout=60)
-            self.words.append(event.get("line", "online") + f" (clock {event['date']})")
+            self.words.append(event["line"] + f" (clock {event['date']})")
             if event["event"] == "up":
                 return True
             if left > 1:
@@ -195,6 +197,24 @@ def test_matrix(board, kind, name, device, broker, ticking, time_servers, record
 
 def _day(days):
     return (NOW + days * DAY).timestamp()
+
+
+@pytest.mark.parametrize(("days", "warned"), [(59, True), (90, False)])
+def test_the_days_left_are_told_and_warned_of(days, warned, device, broker):
+    broker.identify(-1, days + 0.5)
+    device.run(SKETCH.format(servers=[], eager=False), first=FIRST.replace("import rtc; ", ""))
+    said = device.wait("up")["line"]
+    assert said == (
+        "ONLINE: the certificate of the server ends in 59 days" if warned else "ONLINE"
+    )
+    end = time.monotonic() + 10
+    while not (told := [p for topic, p, _ in broker.published if topic.endswith("/state")]):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    state = json.loads(told[0])
+    assert (state["anchor_days"], state["server_days"]) == (3649, days)
+    words = presence.in_words(told[0])
+    assert words.endswith(f"its server's certificate ends in {days} days") == warned
 
 
 CONTROL = """

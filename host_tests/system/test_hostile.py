@@ -7,7 +7,9 @@ Each case writes a line of the table at the end of the run. Time is the device's
 """
 
 import functools
+import itertools
 import textwrap
+import time
 import warnings
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -21,6 +23,7 @@ from limpet_kit.attack.certificates import DAY, Identity, issue
 from limpet_kit.attack.server import Server
 from limpet_kit.broker import server as brokers
 from rig.device import Device
+from rig.micropython import PORTS
 
 HOST = "broker.example"
 NAMES = (HOST, "localhost")  # by the second, the kit looks whether the broker is up
@@ -46,6 +49,8 @@ async def main():
 
 asyncio.run(main())
 """
+# On an imitated port the clock is the port's own, and mbedTLS's the machine's: both are right.
+CLOCK = "; from limpet import clock as calendar; calendar.set_to({now})"
 LEFT_S = 61  # the deadline of a login, and a little for a busy machine
 NOW = datetime.now(timezone.utc).replace(microsecond=0)
 
@@ -344,11 +349,13 @@ def devices(tmp_path):
     """`devices(anchor, *"host:port")` -> Device, enrolled there."""
     made = []
 
-    def make(anchor, *servers, profile="binary"):
+    def make(anchor, *servers, profile="binary", port=None):
         settings = SimpleNamespace(profile=profile, server=servers[0])
         place = SimpleNamespace(settings=settings)
         name = f"lamp-{len(made)}"
-        device = Device(tmp_path / name, place, name, servers=servers, anchor=anchor.der)
+        device = Device(
+            tmp_path / name, place, name, servers=servers, anchor=anchor.der, port=port
+        )
         made.append(device)
         return device
 
@@ -357,12 +364,32 @@ def devices(tmp_path):
         device.kill()
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_hostile(name, devices, record_property):
+def first(port):
+    """The first line of a device's sketch."""
+    return FIRST + (CLOCK.format(now=int(time.time())) if port else "")
+
+
+SAMPLE = (  # of what make test runs on the sockets of the ports; all in make test-slow
+    "name: another",
+    "dates: ended a minute ago",
+    "chain: another CA",
+    "TLS 1.3 only",
+    "record: out of order",
+    "stall: before the first byte",
+)
+RUNS = [pytest.param(None, name, id=name) for name in CASES] + [
+    pytest.param(port, name, id=f"{port} {name}", marks=() if name in SAMPLE else pytest.mark.slow)
+    for port in PORTS
+    for name in CASES
+]
+
+
+@pytest.mark.parametrize(("port", "name"), RUNS)
+def test_hostile(port, name, devices, record_property):
     case = CASES[name]
     with Server(case.make(), **case.server) as server:
-        device = devices(case.anchor(), f"{case.host}:{server.port}")
-        device.run(SKETCH.format(eager=case.slow), first=FIRST)
+        device = devices(case.anchor(), f"{case.host}:{server.port}", port=port)
+        device.run(SKETCH.format(eager=case.slow), first=first(port))
         failed = device.wait("failed", timeout=60)
         if not case.slow:  # nor at the second try
             device.answer()
@@ -370,7 +397,14 @@ def test_hostile(name, devices, record_property):
     seconds = failed["at"] / 1000
     password = device.password.reveal()
     record_property(
-        "hostile", [name, str(arrived(server, password)), f"{seconds:.0f}", failed["line"]]
+        "hostile",
+        [
+            name,
+            port or "desktop",
+            str(arrived(server, password)),
+            f"{seconds:.0f}",
+            failed["line"],
+        ],
     )
     assert server.seen, "it did not come"
     assert arrived(server, password) == 0
@@ -380,9 +414,18 @@ def test_hostile(name, devices, record_property):
     assert seconds <= LEFT_S
 
 
+HONEST_RUNS = [pytest.param(None, name, id=name) for name in HONEST] + [
+    pytest.param(
+        port, name, id=f"{port} {name}", marks=() if name == "P-256" else pytest.mark.slow
+    )
+    for port in PORTS
+    for name in HONEST
+]
+
+
 @pytest.mark.mosquitto
-@pytest.mark.parametrize("name", HONEST)
-def test_honest(name, devices, broker_factory, record_property):
+@pytest.mark.parametrize(("port", "name"), HONEST_RUNS)
+def test_honest(port, name, devices, broker_factory, record_property):
     """The same device at a real broker, with a certificate of the same factory."""
     case = HONEST[name]
     broker = broker_factory("mosquitto", start=False)
@@ -394,13 +437,20 @@ def test_honest(name, devices, broker_factory, record_property):
     }
     for file, content in contents.items():
         (broker.settings.folder / file).write_bytes(content)
-    device = devices(case.anchor(), f"{case.host}:{broker.settings.port}")
+    device = devices(case.anchor(), f"{case.host}:{broker.settings.port}", port=port)
     broker.start()
     assert brokers.sync(broker.settings, [device.account], force=True)
-    device.run(SKETCH.format(eager=False), first=FIRST)
+    device.run(SKETCH.format(eager=False), first=first(port))
     up = device.wait("up", timeout=60)
     record_property(
-        "hostile", ["honest: " + name, "logged in", f"{up['at'] / 1000:.0f}", "ONLINE"]
+        "hostile",
+        [
+            "honest: " + name,
+            port or "desktop",
+            "logged in",
+            f"{up['at'] / 1000:.0f}",
+            "ONLINE",
+        ],
     )
 
 
@@ -413,6 +463,42 @@ def test_the_recorder_sees_a_password(profile, devices):
         device.wait("failed", timeout=60)  # it never acknowledges a subscription
         password = device.password.reveal()
         assert arrived(server, password) == len(password)
+
+
+STALLS = {
+    "silent from the start": CASES["stall: before the first byte"],
+    "silent within the handshake": CASES["stall: after the first record"],
+    "a byte a second in the handshake": CASES["drip: a byte a second"],
+    "no CONNACK": Case(lambda: issue([HOST], root()), "OFFLINE", server={"answer": b""}),
+}
+TICKING = """
+ticks = []
+
+async def tick():
+    while True:
+        ticks.append(clock.now())
+        await asyncio.sleep_ms(500)
+"""
+
+
+@pytest.mark.parametrize("name", STALLS)
+def test_other_tasks_run_while_a_server_stalls(name, devices, record_property):
+    """It is left 60 s after the SYN; until then a task of the sketch runs every half second."""
+    case = STALLS[name]
+    sketch = TICKING + SKETCH.format(eager=True)
+    sketch = sketch.replace("    c.start()", "    asyncio.create_task(tick())\n    c.start()")
+    sketch = sketch.replace('ask("failed", line=line)', 'ask("failed", line=line, ticks=ticks)')
+    with Server(case.make(), **case.server) as server:
+        device = devices(case.anchor(), f"{case.host}:{server.port}")
+        device.run(sketch, first=FIRST)
+        failed = device.wait("failed", timeout=60)
+    ticks = [*failed["ticks"], failed["at"]]
+    gap = max(b - a for a, b in itertools.pairwise(ticks))
+    words = f"left after {failed['at'] / 1000:.1f} s; {len(ticks)} turns of a task, {gap} ms apart"
+    record_property("measured", f"a server, {name}: {words} at most")
+    assert failed["line"].startswith("OFFLINE: no login within 60 s")
+    assert 59_000 <= failed["at"] <= 61_500
+    assert len(ticks) > 100 and gap <= 1_000
 
 
 REFUSALS = """

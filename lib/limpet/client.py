@@ -72,7 +72,7 @@ class Life:
 
     @property
     def reason(self):
-        """Words for the last failure, empty while online."""
+        """Words for the last failure; online empty, or that a certificate ends within 60 days."""
         return str(self._status.reason)
 
     @property

@@ -3,12 +3,15 @@
 A generator of waits, as link.py describes them.
 """
 
-from . import packets, resolve
+from micropython import const
+
+from . import clock, packets, resolve
 from . import record as fields
 from .errors import Lost, Untrusted
 from .link import Link
 from .trust import Trust
 
+_DAY = const(86_400)
 _PSK = bytes([fields.PSK])
 _X509 = bytes([fields.X509])
 
@@ -61,6 +64,14 @@ class Dialler:
     def ends(self):
         """When the chain that was verified last ends, s since 1970; 0 where there is none: PSK."""
         return self._trust.chain_ends if self._trust else 0
+
+    def days_left(self):
+        """Days until the anchor ends, and the server's certificate; () where there are none."""
+        trust = self._trust
+        if not trust or not trust.server_ends:
+            return ()
+        now = clock.now()
+        return (trust.anchor_ends - now) // _DAY, (trust.server_ends - now) // _DAY
 
     def _trust_for(self, record, host):
         wanted = (record.generation, host)

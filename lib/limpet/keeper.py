@@ -25,6 +25,7 @@ REFUSED = "REFUSED"
 
 _BEAT_MS = const(2_000)  # the watchdog is fed this often; an RP2040's bites after 8.3 s
 _SLACK_MS = const(10_000)  # by which a step may exceed its time before the watchdog starves
+_SOON_DAYS = const(60)  # from here on a certificate's end is warned of
 _GOODBYE_MS = const(1_000)
 
 WAITED = Refused("REFUSED", "before the reset")
@@ -195,7 +196,17 @@ class Keeper:
             about["distrusted"] = self._distrust
         if self._times.refused:
             about["time"] = "refused"
+        days = self._dialler.days_left()
+        if days:
+            about["anchor_days"], about["server_days"] = days
         return json.dumps(about).encode()
+
+    def _warning(self):
+        """Words for a certificate that ends soon, otherwise empty."""
+        for whose, days in zip(("anchor", "server"), self._dialler.days_left()):
+            if days <= _SOON_DAYS:
+                return "the certificate of the %s ends in %d days" % (whose, days)
+        return ""
 
     # -- online
 
@@ -242,7 +253,7 @@ class Keeper:
         self.logins.accepted(record)
         session.flow()
         self.session = session
-        self._status.set(ONLINE)
+        self._status.set(ONLINE, self._warning())
         self.settled.set()
         await session.publish(self._router.state, self._about("", record), packets.RETAIN)
         self._distrust = ""

@@ -12,6 +12,7 @@ from .errors import KitError
 from .ledger import Ledger, Unit
 
 _STATE_MAX = 512  # bytes; what a device says of itself is short
+_SOON_DAYS = 60
 _ASK_S = 5.0
 
 
@@ -30,7 +31,7 @@ def of(ledger: Ledger, units: list[Unit]) -> dict[str, tuple[str, str]]:
             states, server, why = {}, str(folder), f"not asked: {e}"
         for unit in units:
             if unit.broker == broker:
-                words = why or _words(states.get(unit.name))
+                words = why or in_words(states.get(unit.name))
                 found[unit.vault] = (server, words)
     return found
 
@@ -54,7 +55,7 @@ def _states(chosen: settings.Settings) -> dict[str, bytes]:
     return states
 
 
-def _words(payload: bytes | None) -> str:
+def in_words(payload: bytes | None) -> str:
     """What a state means; it is what a device claims."""
     if payload is None:
         return "never seen online"
@@ -71,4 +72,8 @@ def _words(payload: bytes | None) -> str:
         words += f"; was UNTRUSTED before: {printable(said['distrusted'], 40)}"
     if said.get("time") == "refused":
         words += "; does not believe the kit's time"
+    for field, whose in (("anchor_days", "anchor"), ("server_days", "server's certificate")):
+        days = said.get(field)
+        if type(days) is int and days <= _SOON_DAYS:
+            words += f"; by its clock its {whose} ends in {days} days"
     return words
