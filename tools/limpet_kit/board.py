@@ -12,6 +12,7 @@ import errno
 import json
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -178,6 +179,29 @@ class Board:
             raise self._stopped("lists its files in an unknown way")
         return found
 
+    def hashes(self, folder: str) -> dict[str, bytes]:
+        """Name to SHA-256 of each file in a folder, empty when it is missing."""
+        code = (
+            "import os,hashlib\nfrom binascii import hexlify\nb=memoryview(bytearray(512))\n"
+            f"d={folder!r}\n"
+            "try:l=os.ilistdir(d)\n"
+            "except OSError:l=()\n"
+            "for e in l:\n"
+            " if e[1]==0x8000:\n"
+            "  h=hashlib.sha256()\n"
+            "  with open(d+'/'+e[0],'rb') as f:\n"
+            "   while 1:\n"
+            "    n=f.readinto(b)\n"
+            "    if not n:break\n"
+            "    h.update(b[:n])\n"
+            "  print(hexlify(h.digest()).decode(),e[0])"
+        )
+        lines = self.exec(code, timeout_s=60, most=_NOISE).splitlines()
+        found = [re.fullmatch("([0-9a-f]{64}) (.+)", line) for line in lines]
+        if not all(found):
+            raise self._stopped("lists its files in an unknown way")
+        return {match[2]: bytes.fromhex(match[1]) for match in found if match}
+
     def free(self) -> int:
         """Bytes that the file system has left."""
         code = "import os\ns=os.statvfs('/')\nprint(s[1]*s[4] if s[4]<=s[2] else 0)"
@@ -250,6 +274,42 @@ class Board:
             f"import os\nfor p in {every!r}:\n try: os.mkdir(p)\n"
             " except OSError as e:\n  if e.errno!=17:raise"
         )
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy a file on the board."""
+        self.exec(
+            f"f=open({source!r},'rb');g=open({target!r},'wb')\n"
+            "while 1:\n b=f.read(512)\n if not b:break\n g.write(b)\nf.close();g.close()",
+            timeout_s=30,
+        )
+
+    def swap(self, new: str, path: str) -> None:
+        """Give the folder `new` the name `path`; what had it before is removed.
+
+        Two renames: whoever cuts the power between them finds neither, and does it again.
+        """
+        remove = (
+            "import os\ndef r(p):\n for e in list(os.ilistdir(p)):\n  q=p+'/'+e[0]\n"
+            "  if e[1]&0x4000:r(q)\n  else:os.remove(q)\n os.rmdir(p)\n"
+            f"try:r({path + '~old'!r})\nexcept OSError:pass\n"
+        )
+        self.exec(remove, timeout_s=60)
+        self.exec(
+            f"import os\ntry:os.rename({path!r},{path + '~old'!r})\nexcept OSError:pass\n"
+            f"os.rename({new!r},{path!r})"
+        )
+        self.exec(remove, timeout_s=60)
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Leave the port to another program meanwhile."""
+        self._wire.write(b"\r" + _CTRL_B)
+        self._close()
+        try:
+            yield
+        finally:
+            self._reopen(RESET_S)
+            self._enter()
 
     # -- resets
 

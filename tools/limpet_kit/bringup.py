@@ -122,10 +122,11 @@ def bring_up(
         if wish and wish.firmware and not flashed:
             step("prompt", f"MicroPython {here.version} is there already: nothing was flashed")
         board.calm(install.harmless())
+        send = install.ampy(board) if via_ampy else None
         with console.progress("library") as progress:
-            files = install.library(board, progress)
-        step("library", f"{files} files written" if files else "up to date")
+            files = install.library(board, progress, send)
         if files:
+            step("library", f"{len(files)} files written, and read back")
             board.hard_reset()  # forgets what was imported of an older one
         unit = enrolment.held(ledger, enrolment.look(board))
         known = unit is not None and unit.state == ACTIVE and not unit.replaces
