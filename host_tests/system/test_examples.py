@@ -45,7 +45,7 @@ def run(sim_factory, broker_factory):
             plan,
             Console(),
             lambda name, words: None,
-            sketch=EXAMPLES / sketch,
+            goods=bringup.Goods(EXAMPLES / sketch),
             reading_s=0,
         )
         running.log = SerialLog(str(made.device)).__enter__()

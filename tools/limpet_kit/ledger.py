@@ -109,6 +109,12 @@ _MIGRATIONS = (
         vault TEXT NOT NULL REFERENCES unit (vault) ON DELETE CASCADE
     );
     """,
+    """
+    -- which library the kit left on it (install.digest), and what the last audit said, and when
+    ALTER TABLE unit ADD COLUMN digest TEXT NOT NULL DEFAULT '';
+    ALTER TABLE unit ADD COLUMN audit TEXT NOT NULL DEFAULT '';
+    ALTER TABLE unit ADD COLUMN audited INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 
 
@@ -133,6 +139,9 @@ class Unit:
     changed: int
     older: int = 0
     older_at: int = 0
+    digest: str = ""
+    audit: str = ""
+    audited: int = 0
 
     @property
     def alert(self) -> str:
@@ -357,6 +366,20 @@ class Ledger:
                     FAILED,
                 )
         return now
+
+    def note_software(self, unit: Unit, micropython: str, library: str, digest: str) -> Unit:
+        """What runs on it now: the versions it claims, and the library that the kit left there."""
+        self._note(unit.vault, micropython=micropython, library=library, digest=digest)
+        return replace(unit, micropython=micropython, library=library, digest=digest)
+
+    def note_audit(self, vault: str, words: str) -> None:
+        """What an audit said of the board that holds this record."""
+        self._note(vault, audit=words, audited=int(time.time()))
+
+    def _note(self, vault: str, **values: str | int) -> None:
+        marks = ", ".join(f"{column} = ?" for column in values)
+        with self._transaction():
+            self._db.execute(f"UPDATE unit SET {marks} WHERE vault = ?", (*values.values(), vault))
 
     def retire(self, unit: Unit) -> None:
         """A unit whose place is taken is GONE, with its account; `registry.sync` tells brokers."""

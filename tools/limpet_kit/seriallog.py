@@ -21,6 +21,8 @@ class SerialLog:
         self._device = device
         self._lines: queue.Queue[str] = queue.Queue()
         self._stop = threading.Event()
+        self._trace = ""  # last line of the last traceback
+        self.crash = ""  # the exception with which the program ended and gave the prompt back
 
     def __enter__(self) -> SerialLog:
         self._port = serial.Serial(self._device, 115200, timeout=0.1)
@@ -65,5 +67,16 @@ class SerialLog:
                 return  # the board was unplugged, or switched off
             *lines, half = half.split(b"\n")
             for line in lines:
-                self._lines.put(printable(line.decode("utf-8", "replace").strip(), _LONGEST))
+                self._take(line.decode("utf-8", "replace"))
             half = half[-_LONGEST:]
+
+    def _take(self, line: str) -> None:
+        """MicroPython's banner behind a traceback is the end of the program."""
+        said = printable(line.strip(), _LONGEST)
+        self._lines.put(said)
+        if said.startswith("Traceback "):
+            self._trace = "..."
+        elif self._trace == "..." and line[:1] not in (" ", "\r", ""):
+            self._trace = said
+        elif self._trace and said.startswith("MicroPython "):
+            self.crash = self._trace

@@ -136,8 +136,7 @@ class BoardUnderTest:
             plan,
             silent,
             lambda step, words: None,
-            sketch=sketch,
-            replace_main=sketch is None,
+            goods=bringup.Goods(sketch, replace_main=sketch is None),
             reading_s=0,
         )
         self.name = name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from .broker.client import KitClient
@@ -45,13 +46,13 @@ class Watch:
     ) -> None:
         self._kit.__exit__(kind, error, trace)
 
-    def online(self, timeout_s: float) -> bool:
-        """Wait until the device says that it is online."""
+    def online(self, timeout_s: float, unless: Callable[[], bool] | None = None) -> bool:
+        """Wait until the device says that it is online; no longer once `unless()` holds."""
 
         def says_so(topic: str, payload: bytes) -> bool:
             return topic == self._root + "state" and _state(payload) == "online"
 
-        return self._kit.wait(says_so, timeout_s) is not None
+        return self._kit.wait(says_so, timeout_s, unless) is not None
 
     def answers(self, timeout_s: float) -> float | None:
         """Ping until the device answers; the round trip in seconds, None when it does not."""
@@ -76,9 +77,11 @@ class Watch:
         )
         return found[1] if found else None
 
-    def anything(self, timeout_s: float) -> tuple[str, bytes] | None:
+    def anything(
+        self, timeout_s: float, unless: Callable[[], bool] | None = None
+    ) -> tuple[str, bytes] | None:
         """The next message of any kind: (topic below the device's branch, payload)."""
-        found = self._kit.wait(lambda topic, payload: "/kit/" not in topic, timeout_s)
+        found = self._kit.wait(lambda topic, payload: "/kit/" not in topic, timeout_s, unless)
         return (found[0].removeprefix(self._root), found[1]) if found else None
 
 

@@ -28,6 +28,7 @@ from .files import try_lock
 from .settings import Settings
 
 TIMEOUT_S = 10.0
+LOOK_S = 0.25  # between two looks whether waiting has a point
 KEPT = 10_000  # messages that nobody waited for
 
 
@@ -165,21 +166,28 @@ class KitClient:
             raise KitError(f"{_where(self._settings)} grants no subscription.", NO_BROKER)
 
     def wait(
-        self, predicate: Callable[[str, bytes], bool], timeout_s: float
+        self,
+        predicate: Callable[[str, bytes], bool],
+        timeout_s: float,
+        unless: Callable[[], bool] | None = None,
     ) -> tuple[str, bytes] | None:
         """The oldest message not yet handed out for which `predicate(topic, payload)` holds.
 
-        Waits for it up to `timeout_s`, then None. The others stay for later calls.
+        Waits for it up to `timeout_s`, and while `unless()` does not hold, then None. The others
+        stay for later calls.
         """
         for index, message in enumerate(self._unclaimed):
             if predicate(*message):
                 return self._unclaimed.pop(index)
         end = time.monotonic() + timeout_s
         while True:
+            left = max(0.0, end - time.monotonic())
             try:
-                message = self._messages.get(timeout=max(0.0, end - time.monotonic()))
+                message = self._messages.get(timeout=min(left, LOOK_S) if unless else left)
             except queue.Empty:
-                return None
+                if unless is None or left <= LOOK_S or unless():
+                    return None
+                continue
             if predicate(*message):
                 return message
             self._unclaimed.append(message)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from .. import enrolment, install, paths, wifi
 from ..board import Board
-from ..broker import settings
+from ..broker import accounts, settings
 from ..console import Console
 from ..errors import OK, USAGE, KitError
 from ..ledger import REGISTERED, Ledger
@@ -63,11 +65,21 @@ def choice(parser: argparse.ArgumentParser) -> None:
 
 
 def plan(args: argparse.Namespace) -> enrolment.Plan:
-    """What the person decided; asks before a unit is replaced."""
+    """What the person decided, checked as far as it can be; asks before a unit is replaced.
+
+    Networks that lie ready are read at once, so that what is wrong with them is told before
+    anything is written; a person at the terminal is asked only when a board needs them.
+    """
+    if args.name:
+        accounts.device_acl(args.name)  # refuses what cannot be a name
+    given: Callable[[], list[wifi.Network]] = wifi.networks
+    if args.wifi or wifi.VARIABLE in os.environ:
+        read = wifi.networks(args.wifi)
+        given = lambda: read  # noqa: E731
     if args.replace and not args.yes:
         _confirm(args.replace)
     return enrolment.Plan(
-        networks=lambda: wifi.networks(args.wifi),
+        networks=given,
         name=args.name,
         replace=args.replace,
         force=args.force,

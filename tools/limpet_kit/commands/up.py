@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from .. import bringup, enrolment, kitkey, line, linereport, paths, ports, wifi
+from .. import bringup, enrolment, install, kitkey, line, linereport, paths, ports, wifi
 from ..console import Console, printable
 from ..errors import FAILED, INTERRUPTED, OK, USAGE, KitError
 from ..secret import Secret
@@ -21,6 +21,7 @@ EPILOG = """examples:
   limpet up /dev/ttyACM0 --name lamp-7
   limpet up /dev/ttyUSB0 --board ESP32_GENERIC     blank: MicroPython is written first
   limpet up --board RPI_PICO_W       held at BOOTSEL while it was plugged in
+  limpet up /dev/ttyACM0 --main blink.py --wifi networks.txt     two lines a network: name, key
   limpet up /dev/ttyACM0             on an enrolled board: newer library, same credential
   limpet up --watch --prefix lamp --wifi networks.txt --run batch-7
                                      a production line: each board that is plugged in, until
@@ -41,6 +42,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--main", metavar="SKETCH", type=Path, help="your main.py")
     parser.add_argument(
         "--replace-main", action="store_true", help="put our main.py over the board's own"
+    )
+    parser.add_argument(
+        "--via",
+        choices=("mpremote", "ampy"),
+        default="mpremote",
+        help="what carries the files (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
     line = parser.add_argument_group("a production line")
@@ -73,16 +80,16 @@ def run(args: argparse.Namespace) -> int:
     def arrived(topic: str, payload: bytes) -> None:
         console.line(f"  {topic}  {printable(payload.decode('utf-8', 'replace'))}")
 
-    if args.main and not args.main.is_file():
-        raise KitError(f"There is no sketch {args.main}.", USAGE)
+    if args.main:
+        install.check_sketch(args.main)
     if args.watch:
         return _watch(args, console, step)
+    plan = enroll.plan(args)
     port = bringup.simulated(args.port, step) if args.port else bringup.find()
     for_simulated = port is not None and ports.simulated(ports.resolve(port))
     chosen = bringup.broker(
         args.broker or paths.home() / "broker", for_simulated and not args.broker, step
     )
-    plan = enroll.plan(args)
     if for_simulated and not args.wifi and wifi.VARIABLE not in os.environ:
         # Its default world holds any network: nobody has to type one.
         plan = replace(plan, networks=lambda: [Network(b"simulated", Secret(b""))])
@@ -93,8 +100,7 @@ def run(args: argparse.Namespace) -> int:
         console,
         step,
         arrived,
-        args.main,
-        args.replace_main,
+        bringup.Goods(args.main, args.replace_main, args.via == "ampy"),
         args.wait,
         wish=flash.wish(args, args.yes),
     )
@@ -107,6 +113,7 @@ def run(args: argparse.Namespace) -> int:
             "flashed": done.flashed,
             "enrolled": done.enrolled,
             "files": done.files,
+            "tampered": done.tampered,
             "default_main": done.our_main and args.main is None,
             "broker": str(chosen.folder),
             "online_s": round(done.online_s, 2),
