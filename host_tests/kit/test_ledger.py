@@ -6,12 +6,13 @@ import json
 import sqlite3
 import stat
 import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 from limpet_kit import cli, plugged
 from limpet_kit.broker import accounts
-from limpet_kit.errors import ENROLLED, OK, REFUSED, USAGE, KitError
+from limpet_kit.errors import ENROLLED, FAILED, OK, REFUSED, USAGE, KitError
 from limpet_kit.ledger import ACTIVE, GONE, NEW, PROVED, REGISTERED, Ledger, Unit
 
 VERIFIER = accounts.verifier(accounts.draw_password("text"))
@@ -153,6 +154,46 @@ def test_export_and_backup(rows, tmp_path, capsys):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert cli.main(["ledger", "backup", str(file)]) == USAGE
     assert cli.main(["ledger", "export", str(tmp_path / "no" / "x.csv")]) == USAGE
+
+
+def test_a_copy_is_taken_back(rows, tmp_path, home, capsys):
+    add(rows, 1)
+    rows.advance(add(rows, 2), PROVED, 3)
+    copy = tmp_path / "copy.db"
+    assert cli.main(["ledger", "backup", str(copy)]) == OK
+    before = copy.read_bytes()
+    rows.drop(rows.named("lamp-1"))
+    assert cli.main(["ledger", "import", str(copy)]) == OK
+    assert [(u.name, rows.account(u.vault)) for u in rows.units()] == [
+        ("lamp-1", "Account1"),
+        ("lamp-2", "Account2"),
+    ]
+    assert cli.main(["ledger", "import", str(copy)]) == OK and copy.read_bytes() == before
+    rows.drop(rows.named("lamp-1"))
+    rows.add(unit(9, name="lamp-1"), "Account9", VERIFIER)
+    assert cli.main(["ledger", "import", str(copy)]) == ENROLLED
+    assert rows.unit(unit(1).vault) is None, "all or nothing"
+    assert cli.main(["ledger", "import", str(tmp_path / "none")]) == USAGE
+    copy.write_bytes(b"no database" * 100)
+    assert cli.main(["ledger", "import", str(copy)]) == FAILED
+
+
+def test_two_kits_at_once_lose_nothing(rows, home):
+    """Each is a process of its own, and each row two transactions."""
+    code = (
+        "import sys; sys.path[:0] = sys.argv[2:]\n"
+        "from kit.test_ledger import *\n"
+        "first = int(sys.argv[1])\n"
+        "with Ledger() as rows:\n"
+        "    for number in range(first, first + 40):\n"
+        "        rows.advance(add(rows, number), PROVED, number)\n"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", code, str(n), *sys.path]) for n in (100, 200)]
+    assert [process.wait(60) for process in both] == [0, 0]
+    assert sorted(u.generation for u in rows.units()) == [*range(100, 140), *range(200, 240)]
+    db = sqlite3.connect(home / "ledger.db")
+    assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    db.close()
 
 
 def test_status_says_what_comes_next(rows, capsys, monkeypatch):

@@ -4,6 +4,9 @@ import json
 import os
 
 import pytest
+from limpet_kit import cli
+from limpet_kit.commands import demo
+from limpet_kit.errors import DEMO_FAILED, KitError
 from rig.broker import KINDS, require
 
 
@@ -22,3 +25,17 @@ def test_the_demo_holds(kind, tool):
     assert result["refused_state"] == "REFUSED" and result["refused_logins"] == 1
     assert 0 < result["online_s"] < 60 and 0 < result["reconnect_s"] < 60
     assert done.stderr.decode().count("ok  ") == 8
+
+
+def test_the_demo_fails_when_a_step_does_not_hold(monkeypatch, capsys):
+    """A broker that never comes back: no step behind that is tried."""
+    monkeypatch.setattr(demo.Demo, "_start_broker", lambda self: self._line("broker", False, "no"))
+    monkeypatch.setattr(demo.Demo, "_bring_up", _cannot)
+    assert cli.main(["demo", "--json"]) == DEMO_FAILED
+    said = capsys.readouterr()
+    assert json.loads(said.out.splitlines()[-1])["ok"] is False
+    assert "did not hold: broker: no; it cannot" in said.err
+
+
+def _cannot(self):
+    raise KitError("it cannot")

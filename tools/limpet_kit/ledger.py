@@ -9,7 +9,9 @@ transaction that says from which state it comes.
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +27,7 @@ NEW, PROVED, REGISTERED, ACTIVE, GONE = "NEW", "PROVED", "REGISTERED", "ACTIVE",
 REVOKED = "REVOKED"  # locked out; its accounts are kept, so that it can be let in again
 UNFINISHED = (NEW, PROVED, REGISTERED)
 _AT_BROKER = (PROVED, REGISTERED, ACTIVE)  # PROVED too: the export must come before REGISTERED
+_OF_UNIT = ("unit", "account", "change", "canary")  # tables with rows of a unit, that one first
 _WAIT_S = 10.0  # for another kit's transaction
 
 # One script a version of the schema; a ledger gets those that it lacks, and never another.
@@ -522,6 +525,38 @@ class Ledger:
             self._db.backup(copy)
         finally:
             copy.close()
+
+    def take(self, file: Path) -> list[str]:
+        """Take over the units of a copy that are not here, with their accounts and changes.
+
+        All or nothing; the names of those taken. Raises `KitError` for what is no ledger of this
+        version, and ENROLLED when a name means another unit here.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "copy.db"
+            shutil.copyfile(file, copy)  # it is migrated, and the given file stays as it is
+            with Ledger(copy) as other:
+                theirs = other.units(gone=True)
+            here = {unit.vault for unit in self.units(gone=True)}
+            new = [unit for unit in theirs if unit.vault not in here]
+            self._db.execute("ATTACH ? AS other", (str(copy),))
+            try:
+                with self._transaction():
+                    for table, key in (("broker", "id"), *((t, "vault") for t in _OF_UNIT)):
+                        where = f"WHERE {key} IN ({', '.join('?' * len(new))})"
+                        values = [unit.broker if key == "id" else unit.vault for unit in new]
+                        way = "OR IGNORE" if table == "broker" else ""
+                        self._db.execute(
+                            f"INSERT {way} INTO {table} SELECT * FROM other.{table} {where}",
+                            values,
+                        )
+            except sqlite3.IntegrityError:
+                raise KitError(
+                    "A name in the copy means another unit here; nothing was taken.", ENROLLED
+                ) from None
+            finally:
+                self._db.execute("DETACH other")
+        return [unit.name for unit in new]
 
     # -- inside
 

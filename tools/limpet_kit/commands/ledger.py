@@ -45,6 +45,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     action(
         "clear", "take a unit's alert away, once its cause is known", "limpet ledger clear lamp-1"
     ).add_argument("name")
+    taken = action(
+        "import", "take the units of a copy that are not here", "limpet ledger import copy.db"
+    )
+    taken.add_argument("file", metavar="FILE", type=Path, help="what `ledger backup` made")
     dropped = action(
         "drop",
         "give up an enrolment that was cut before it had an account at the broker",
@@ -63,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
             return _show(console, ledger, _named(ledger, args.name))
         if args.action == "export":
             return _export(console, ledger, args.file)
+        if args.action == "import":
+            return _import(console, ledger, args.file)
         if args.action == "backup":
             return _backup(console, ledger, args.file)
         if args.action == "clear":
@@ -141,6 +147,16 @@ def _clear(console: Console, ledger: Ledger, unit: Unit) -> int:
     ledger.clear(unit)
     console.line(f"The alert of {unit.name} is cleared." if unit.alert else "There was no alert.")
     console.result({"ok": True, "name": unit.name, "cleared": bool(unit.alert)})
+    return OK
+
+
+def _import(console: Console, ledger: Ledger, file: Path) -> int:
+    if not file.is_file():
+        raise KitError(f"There is no file {file}.", USAGE)
+    names = ledger.take(file)
+    console.line(f"{len(names)} units were taken: {', '.join(names) or 'all were here already'}")
+    console.line("Their kit key is not in it: bring that back from its own backup.")
+    console.result({"ok": True, "units": names})
     return OK
 
 
