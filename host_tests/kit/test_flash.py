@@ -9,7 +9,7 @@ import struct
 import threading
 
 import pytest
-from limpet_kit import boards, cli, firmware, paths
+from limpet_kit import boards, cli, firmware, flash, paths
 from limpet_kit.errors import FAILED, NO_BOARD, NO_SPACE, OK, REFUSED, USAGE, KitError
 from rig.blank import Wire, esp_image, uf2_image
 
@@ -81,6 +81,21 @@ def test_a_uf2_goes_onto_the_drive(name, tmp_path, capsys):
     )
     assert cli.main(arguments) == OK
     assert (drive / "firmware.uf2").read_bytes() == file.read_bytes()
+
+
+def test_picotool_is_called_where_no_drive_is_mounted(tmp_path, monkeypatch):
+    """Not the real one, which is in no registry: what it is called with, and how it fails."""
+    tool = tmp_path / "picotool"
+    tool.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/said\nexec sh {tmp_path}/then\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    board, then = boards.load("RPI_PICO_W"), tmp_path / "then"
+    then.write_text("exit 0")
+    flash.uf2(board, None, tmp_path / "f.uf2")
+    assert (tmp_path / "said").read_text() == f"load -v -x {tmp_path}/f.uf2\n"
+    then.write_text("echo ERROR: No accessible RP2040 devices; exit 1")
+    with pytest.raises(KitError, match="No accessible RP2040 devices To go on: hold BOOTSEL"):
+        flash.uf2(board, None, tmp_path / "f.uf2")
 
 
 def test_uf2_files_that_are_not_for_this_board():
@@ -195,6 +210,11 @@ def test_what_cannot_be_fetched(served):
         firmware.obtain(board, "..%2f", nothing)
     with pytest.raises(KitError, match="no firmware file"):
         firmware.obtain(board, "./nowhere.uf2", nothing)
+    huge = paths.home() / "huge.uf2"
+    with open(huge, "wb") as file:
+        file.truncate(firmware.LARGEST + 1)
+    with pytest.raises(KitError, match="larger than any"):
+        firmware.obtain(board, str(huge), nothing)
     plain = dataclasses.replace(board.firmware, base="http://firmware.example/")
     with pytest.raises(KitError, match="only https") as e:
         firmware.obtain(dataclasses.replace(board, firmware=plain), None, nothing)

@@ -46,6 +46,10 @@ def obtain(board: Board, wanted: str | None, progress: Advance, known: bool = Fa
         file = Path(wanted)
         if not file.is_file():
             raise KitError(f"There is no firmware file {wanted}.", USAGE)
+        if not os.access(file, os.R_OK):
+            raise KitError(f"You may not read the firmware file {wanted}.", USAGE)
+        if file.stat().st_size > LARGEST:
+            raise _unfit(f"{wanted} is larger than any board's flash")
         pin(file.name, _hash(file), new=False, must=known)
         return file
     if board.firmware is None:
