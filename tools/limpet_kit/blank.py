@@ -173,8 +173,8 @@ def _over_drive(
     """The way of an RP2: a drive takes the file."""
     if wish.erase:
         raise KitError(
-            "The flash of an RP2 is not emptied from here: copy Raspberry Pi's flash_nuke.uf2 onto "
-            "its drive by hand, then run this without --erase.",
+            "The flash of an RP2 is not emptied from here: copy Raspberry Pi's flash_nuke.uf2 "
+            "onto its drive by hand, then run this without --erase.",
             USAGE,
         )
     if wanted is None:
