@@ -24,11 +24,13 @@ def of(ledger: Ledger, units: list[Unit]) -> dict[str, tuple[str, str]]:
     found = {}
     for broker in {unit.broker for unit in units}:
         folder = ledger.broker_folder(broker)
+        states, server, why = {}, str(folder), ""
         try:
             chosen = settings.load(folder)
-            states, server, why = _states(chosen), chosen.server, ""
+            server = chosen.server
+            states = _states(chosen)
         except KitError as e:
-            states, server, why = {}, str(folder), f"not asked: {e}"
+            why = f"not asked: {str(e).rstrip('.')}"
         for unit in units:
             if unit.broker == broker:
                 words = why or in_words(states.get(unit.name))

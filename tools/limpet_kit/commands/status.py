@@ -145,10 +145,9 @@ def _line(answer: Answer) -> str:
         words += f": by that name {fits}"
     if answer.hello is None:
         return f"{words}; no Limpet on it; next: limpet up {answer.port}"
+    words += f"; Limpet {answer.hello.library}"
     if not answer.hello.slots:
-        return (
-            f"{words}; Limpet {answer.hello.library}, not enrolled; next: limpet up {answer.port}"
-        )
+        return f"{words}, not enrolled; next: limpet up {answer.port}"
     unit = f"as {answer.unit.name}, {answer.unit.state}" if answer.unit else "not in this ledger"
     return f"{words}, enrolled, {unit}"
 
