@@ -160,7 +160,9 @@ class BlankBoard:
         self._plugged.clear()
         self.port.unlink()
         wire, self._wire = self._wire, None
-        os.close(wire.master)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nothing, wire.master)  # not closed: its number must not become another file's
+        os.close(nothing)
 
     def plug(self):
         """And in again."""

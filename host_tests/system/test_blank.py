@@ -197,7 +197,7 @@ def test_a_cable_pulled_in_any_phase_is_told_and_the_same_command_goes_on(
 
     def esptool_then_pull(*arguments, **options):
         write(*arguments, **options)
-        board.became.wait(10)
+        assert board.became.wait(30)
         board.port.unlink()
 
     write = flash.esptool
