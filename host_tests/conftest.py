@@ -12,6 +12,7 @@ from rig.peers import *  # noqa: F403
 from rig.shims import install
 from rig.sim import *  # noqa: F403
 from rig.smq_broker import *  # noqa: F403
+from rig.web import *  # noqa: F403
 
 install()
 pytest_plugins = ["limpet_kit.pytest"]

@@ -1,4 +1,4 @@
-"""`limpet web`: who may log in to the web page."""
+"""`limpet web`: serve the web page, and say who may log in to it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,38 @@ import getpass
 import sys
 from pathlib import Path
 
-from .. import registry
-from ..broker import settings
+from .. import paths, registry
+from ..broker import server, settings
 from ..console import Console
-from ..errors import OK, USAGE, KitError
+from ..errors import NO_BROKER, OK, USAGE, KitError
 from ..secret import Secret
-from ..web import people
+from ..web import people, serve
 from ..web.people import People, Person
 from .ledger import when
 
-HELP = "say who may log in to the web page"
-EPILOG = """example:  limpet web user add anna --devices lamp-1 lamp-2
-          limpet web user list"""
+HELP = "serve the web page that shows and commands devices; say who may log in"
+EPILOG = """examples:
+  limpet web user add anna --devices lamp-1 lamp-2    who may log in
+  limpet web                                          until Ctrl-C; then https://HOST:8443/
+
+The page's certificate is the broker's own: browsers trust it once ca.crt of the broker's folder
+is among their authorities."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The sub-commands."""
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    parser.add_argument(
+        "--broker", metavar="DIR", type=Path, help="the broker's folder (default: the kit's own)"
+    )
+    parser.add_argument("--port", type=int, default=serve.PORT, help="(default: %(default)s)")
+    parser.add_argument("--listen", metavar="ADDRESS", help="(default: the broker's)")
+    parser.add_argument(
+        "--hours",
+        type=float,
+        default=serve.LIFE_S / 3600,
+        help="that a log-in lasts (default: %(default).0f)",
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
     user = actions.add_parser("user", help="people who may log in")
     users = user.add_subparsers(dest="user", metavar="ACTION", required=True)
     add = _user(users, "add", "a new person", "limpet web user add anna --devices lamp-1 lamp-2")
@@ -52,6 +67,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
+    if args.action is None:
+        return _serve(args)
     console = Console(args.json)
     seated: list[Path] = []
     with People() as ledger:
@@ -73,6 +90,24 @@ def run(args: argparse.Namespace) -> int:
             registry.sync(ledger, settings.load(folder))
     console.line(words)
     console.result({"ok": True, "name": args.name})
+    return OK
+
+
+def _serve(args: argparse.Namespace) -> int:
+    """Serve the page until Ctrl-C; returns the exit code."""
+    if not 0 < args.port < 65536 or not 0 < args.hours <= 24 * 30:
+        raise KitError("--port is 1 to 65535, --hours more than 0 and 720 at most.", USAGE)
+    console = Console()
+    chosen = settings.load(args.broker or paths.home() / "broker")
+    if not server.open_broker(chosen).running():
+        raise KitError("The broker does not run. Start it with: limpet broker run", NO_BROKER)
+    with People() as ledger:
+        nobody = not ledger.people()
+    console.line(f"https://{chosen.names[0]}:{args.port}/  until Ctrl-C")
+    console.line(f"a browser trusts it with {chosen.folder / 'ca.crt'} among its authorities")
+    if nobody:
+        console.warn("nobody may log in yet: limpet web user add NAME --every-device")
+    serve.serve(chosen, args.listen or chosen.listen, args.port, args.hours * 3600)
     return OK
 
 
