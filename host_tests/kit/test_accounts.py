@@ -57,6 +57,10 @@ def test_a_password_that_mosquitto_would_cut_is_refused(password):
 
 
 def test_a_device_has_its_own_branch_by_exact_names():
+    announcing = accounts.device_acl("lamp-1", homeassistant=True)
+    assert set(announcing) - set(accounts.device_acl("lamp-1")) == {
+        "write homeassistant/+/lamp-1/+/config"
+    }
     assert accounts.device_acl("lamp-1") == (
         "write limpet/lamp-1/state",
         "write limpet/lamp-1/up/+",

@@ -247,9 +247,9 @@ class Ledger:
         rows = self._db.execute(f"SELECT * FROM change {where} ORDER BY changed, sequence", values)
         return [Change(*row) for row in rows.fetchall()]
 
-    def accounts(self, broker: str) -> Iterator[Account]:
+    def accounts(self, broker: str, homeassistant: bool = False) -> Iterator[Account]:
         """What the broker with this id must know of devices and of people who are logged in at
-        the web page, read at the moment of iteration."""
+        the web page, read at the moment of iteration. `homeassistant` as of `device_acl`."""
         marks = ", ".join("?" * len(_AT_BROKER))
         rows = self._db.execute(
             "SELECT account.name, verifier, unit.name FROM account JOIN unit USING (vault) "
@@ -257,7 +257,7 @@ class Ledger:
             (broker, *_AT_BROKER),
         )
         for account, verifier, device in rows.fetchall():
-            yield Account(account, verifier, device_acl(device))
+            yield Account(account, verifier, device_acl(device, homeassistant))
         rows = self._db.execute(
             "SELECT account, seat.verifier, person, every FROM seat JOIN person ON name = person "
             "WHERE broker = ? AND ends > ? ORDER BY account",

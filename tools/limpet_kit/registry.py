@@ -24,7 +24,7 @@ def sync(
     """
     ledger.know_broker(settings.kit, settings.folder, settings.server)
     ended = ledger.ended(settings.kit)
-    wanted = ledger.accounts(settings.kit)
+    wanted = ledger.accounts(settings.kit, settings.homeassistant)
     taken = server.sync(settings, wanted, force, gone=ended, at_once=at_once, fresh=fresh)
     ledger.forget(ended)
     return taken
@@ -35,7 +35,9 @@ def unsynced(ledger: Ledger, settings: Settings) -> tuple[set[str], set[str]]:
 
     Empty and empty when ledger and broker are in step.
     """
-    wanted = {account.name: account for account in ledger.accounts(settings.kit)}
+    wanted = {
+        account.name: account for account in ledger.accounts(settings.kit, settings.homeassistant)
+    }
     there = {n: a for n, a in accounts.read(settings.folder).items() if accounts.is_devices(n)}
     missing = {name for name, account in wanted.items() if there.get(name) != account}
     return missing, set(there) - set(wanted)

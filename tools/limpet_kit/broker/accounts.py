@@ -85,10 +85,16 @@ def fits(password: bytes, against: str) -> bool:
     return hmac.compare_digest(_hash(password, salt, rounds), expected)
 
 
-def device_acl(device: str) -> tuple[str, ...]:
-    """What a device may do: its own branch only, each sub-branch by name."""
+def device_acl(device: str, homeassistant: bool = False) -> tuple[str, ...]:
+    """What a device may do: its own branch only, each sub-branch by name.
+
+    With `homeassistant` it may announce entities there, under a node with its own name. What it
+    announces is its own word: topics of others, and templates that Home Assistant renders.
+    """
     check_name(device)
+    announce = (f"write homeassistant/+/{device}/+/config",) if homeassistant else ()
     return (
+        *announce,
         f"write limpet/{device}/state",
         f"write limpet/{device}/up/+",
         f"write limpet/+/from/{device}/+",
@@ -114,6 +120,17 @@ def person_acl(person: str, devices: Iterable[str] | None) -> tuple[str, ...]:
             f"write limpet/{device}/from/{person}/+",
             f"read limpet/{person}/from/{device}/+",
         )
+    )
+
+
+def home_acl() -> tuple[str, ...]:
+    """What Home Assistant may do: find the boards, watch and command all of them."""
+    return (
+        "read homeassistant/#",
+        "write homeassistant/status",
+        "read limpet/+/state",
+        "read limpet/+/up/+",
+        "write limpet/+/cmd/+",
     )
 
 

@@ -40,7 +40,8 @@ class Settings:
 
     `kind` is `mosquitto` or `embedded`, `profile` what devices log in with (`binary`, `text`:
     passwords; `psk`; `x509`), `kit` the stem of the kit's account names. `kit_port` is where the
-    kit logs in, with a password: on loopback alone where devices have none.
+    kit logs in, with a password: on loopback alone where devices have none. `homeassistant`:
+    boards may announce themselves to Home Assistant, which has an account.
     """
 
     folder: Path
@@ -51,6 +52,7 @@ class Settings:
     listen: str
     kit: str
     kit_port: int
+    homeassistant: bool = False
 
     @property
     def kit_address(self) -> str:
@@ -75,16 +77,23 @@ class Settings:
         return tuple(f"{self.kit}-{number}" for number in range(1, KIT_SESSIONS + 1))
 
     @property
+    def home_account(self) -> str:
+        """The account of Home Assistant; its password lies in `home_password_file`."""
+        return f"{self.kit}-home"
+
+    @property
+    def home_password_file(self) -> Path:
+        """Where the password of Home Assistant's account lies, mode 0600."""
+        return self.folder / "homeassistant.password"
+
+    @property
     def kit_password_file(self) -> Path:
         """Where the password of the kit's accounts lies, mode 0600."""
         return self.folder / "kit.password"
 
     def kit_password(self) -> Secret:
         """The password of the kit's accounts; `KitError` when it is missing."""
-        try:
-            return Secret(self.kit_password_file.read_bytes().strip())
-        except OSError as e:
-            raise broken(self.kit_password_file, e.strerror or "not readable") from None
+        return _read_password(self.kit_password_file)
 
 
 def load(folder: Path) -> Settings:
@@ -180,18 +189,40 @@ def create(
     return settings
 
 
+def admit_homeassistant(settings: Settings) -> Settings:
+    """The same broker with an account for Home Assistant; `registry.sync` makes it hold."""
+    if settings.homeassistant:
+        return settings
+    password = accounts.draw_password("text")
+    write_private(settings.home_password_file, password.reveal() + b"\n")
+    path = settings.folder / _FILE
+    write_private(path, path.read_bytes().rstrip() + b"\nhomeassistant = true\n")
+    return load(settings.folder)
+
+
 def kit_logins(
     settings: Settings, password: Secret, before: Mapping[str, Account]
 ) -> list[Account]:
-    """The kit's accounts. Verifiers of the export `before` stay while they fit: a changed line
-    would end the kit's own sessions."""
+    """The kit's accounts, and Home Assistant's where it has one. Verifiers of the export `before`
+    stay while they fit: a changed line would end the kit's own sessions."""
     logins = []
-    for name in settings.kit_accounts:
+    wanted = [(name, password, accounts.kit_acl()) for name in settings.kit_accounts]
+    if settings.homeassistant:
+        own = _read_password(settings.home_password_file)
+        wanted.append((settings.home_account, own, accounts.home_acl()))
+    for name, secret, acl in wanted:
         kept = before[name].verifier if name in before else None
-        if kept is None or not accounts.fits(password.reveal(), kept):
-            kept = accounts.verifier(password)
-        logins.append(Account(name, kept, accounts.kit_acl()))
+        if kept is None or not accounts.fits(secret.reveal(), kept):
+            kept = accounts.verifier(secret)
+        logins.append(Account(name, kept, acl))
     return logins
+
+
+def _read_password(path: Path) -> Secret:
+    try:
+        return Secret(path.read_bytes().strip())
+    except OSError as e:
+        raise broken(path, e.strerror or "not readable") from None
 
 
 def broken(path: Path, why: str) -> KitError:
@@ -211,6 +242,8 @@ def _checked(folder: Path, path: Path, values: dict[str, Any]) -> Settings:
     }
     if values.get("profile") in keyed.PROFILES:
         wanted["kit_port"] = wanted["port"]
+    if "homeassistant" in values:
+        wanted["homeassistant"] = ("true or false", lambda v: type(v) is bool)
     unknown = set(values) - set(wanted)
     if unknown:
         raise broken(path, f"it has the unknown setting {sorted(unknown)[0]!r}")
@@ -228,6 +261,7 @@ def _checked(folder: Path, path: Path, values: dict[str, Any]) -> Settings:
         values["listen"],
         values["kit"],
         values.get("kit_port", values["port"]),
+        values.get("homeassistant", False),
     )
 
 

@@ -72,6 +72,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--force", action="store_true", help="also if that drops more than 10 %% of the accounts"
     )
     sync.add_argument("--json", action="store_true", help="print one JSON object last")
+    action(
+        "homeassistant",
+        "an account for Home Assistant; boards may announce themselves to it (MQTT discovery)",
+        "limpet broker homeassistant ~/broker",
+    )
     action("stop", "end a broker that runs in the background", "limpet broker stop ~/broker")
 
 
@@ -87,6 +92,8 @@ def run(args: argparse.Namespace) -> int:
         return check(chosen, Console(args.json))
     if args.action == "sync":
         return sync(chosen, Console(args.json), args.force)
+    if args.action == "homeassistant":
+        return homeassistant(chosen, Console())
     broker = server.open_broker(chosen)
     Console().line("stopped" if broker.running() else "it was not running")
     broker.stop()
@@ -195,6 +202,25 @@ def sync(chosen: settings.Settings, console: Console, force: bool) -> int:
             "seconds": round(took, 3),
         }
     )
+    return OK
+
+
+def homeassistant(chosen: settings.Settings, console: Console) -> int:
+    """Let Home Assistant and the boards meet, and say what to enter there."""
+    chosen = settings.admit_homeassistant(chosen)
+    with Ledger() as ledger:
+        taken = registry.sync(ledger, chosen)
+    host = chosen.names[0] if chosen.kit_port == chosen.port else chosen.kit_address
+    console.line("In Home Assistant: Settings, Devices & services, Add integration, MQTT:")
+    console.line(f"  broker       {host}, port {chosen.kit_port}")
+    console.line(f"  user name    {chosen.home_account}, also as client id")
+    console.line(f"  password     is in {chosen.home_password_file}")
+    console.line(
+        f"  advanced     broker certificate validation: custom, {chosen.folder / 'ca.crt'}"
+    )
+    console.line("It may watch and command every board of this broker, and nothing else.")
+    if not taken:
+        console.warn(f"The broker does not run. Start it: limpet broker run {chosen.folder}")
     return OK
 
 

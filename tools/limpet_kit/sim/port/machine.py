@@ -6,6 +6,7 @@ import uctypes
 from machine import Signal, idle, mem8, mem16, mem32, time_pulse_us  # noqa: F401
 
 from . import clock, config, control
+from .bus import I2C, SoftI2C  # noqa: F401
 
 _RP2 = config.board["port"] == "rp2"
 

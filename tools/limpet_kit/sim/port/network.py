@@ -217,3 +217,30 @@ def ipconfig(*names, **values):
     if names and names[0] == "dns":
         return config.setting("dns", _ADDRESS[3])
     return None
+
+
+class _Lan:
+    """A port of Ethernet, on esp32: its cable is in when the setting `cable` is true."""
+
+    def __init__(self, id=None, *, mdc=None, mdio=None, power=None, phy_addr, phy_type, **more):
+        self._on = False
+
+    def active(self, on=None):
+        """Switch it on or off; whether it is."""
+        if on is None:
+            return self._on
+        self._on = bool(on)
+        return None
+
+    def isconnected(self):
+        """Whether it has an address."""
+        return self._on and config.setting("cable", False)
+
+    def ifconfig(self, new=None):
+        """(address, mask, gateway, DNS server)."""
+        return _ADDRESS if self.isconnected() else ("0.0.0.0",) * 4
+
+
+if not _RP2:
+    LAN = _Lan
+    PHY_LAN8720 = 1
