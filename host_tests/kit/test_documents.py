@@ -1,0 +1,109 @@
+"""The pages: their links lead somewhere, their programs compile, their commands are understood."""
+
+import re
+import shlex
+
+import pytest
+from limpet_kit import cli
+from rig.documents import PAGES, blocks, words
+from rig.micropython import ROOT
+
+OURS = ("boards", "firmware", "host_tests", "lib", "packages", "tools")
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#{1,6} +(.*?) *#*$", re.M)
+FENCE = re.compile(r"^```.*?^```$", re.M | re.S)
+CODE = re.compile(r"``[^`]*``|`[^`]*`")
+
+
+def pages():
+    """Every page of the project, not of what is installed or built in it."""
+    found = [*ROOT.glob("*.md"), *(page for folder in OURS for page in (ROOT / folder).rglob("*.md"))]
+    assert len(found) > 15
+    return sorted(found)
+
+
+def anchors(page):
+    """What `#...` may name in a page: its headings as GitHub makes ids of them."""
+    found = set()
+    for heading in HEADING.findall(FENCE.sub("", page.read_text())):
+        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        base = re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+        at = base
+        number = 0
+        while at in found:  # a second heading of the same words
+            number += 1
+            at = f"{base}-{number}"
+        found.add(at)
+    return found
+
+
+def broken(page):
+    """The links of a page that lead nowhere."""
+    text = CODE.sub("", FENCE.sub("", page.read_text()))
+    for link in LINK.findall(text):
+        if re.match(r"[a-z]+:", link):
+            continue  # another server's: not ours to promise
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or not target.is_relative_to(ROOT):
+            yield f"{page.relative_to(ROOT)}: {link}: no such file"
+        elif anchor and (target.suffix != ".md" or anchor not in anchors(target)):
+            yield f"{page.relative_to(ROOT)}: {link}: no such heading"
+
+
+def test_every_link_leads_somewhere():
+    assert not [line for page in pages() for line in broken(page)]
+
+
+def test_a_broken_link_is_seen(tmp_path, monkeypatch):
+    """The control."""
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("# One\n## One\n[a](none.md) [b](#two) [c](#one-1) [d](page.md#one)\n`[e](f)`\n")
+    assert len(list(broken(page))) == 2
+
+
+def test_every_page_is_reached_from_the_first():
+    """Who starts at README.md finds every page of the pages of pages, board instructions apart."""
+    seen, ahead = set(), [ROOT / "README.md"]
+    while ahead:
+        page = ahead.pop()
+        if page in seen:
+            continue
+        seen.add(page)
+        links = (link.partition("#")[0] for link in LINK.findall(page.read_text()))
+        ahead += [
+            (page.parent / link).resolve()
+            for link in links
+            if link.endswith(".md") and not re.match(r"[a-z]+:", link)
+        ]
+    left = {page for page in pages() if page.name != "deploy.md"} - seen
+    assert not {str(page.relative_to(ROOT)) for page in left}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_program_compiles(page):
+    programs = [block for block in blocks(page) if block.language == "python"]
+    assert programs
+    for block in programs:
+        compile(block.text, f"{page}: {block.file}", "exec")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_is_understood(page, capsys):
+    parser = cli.parser()
+    understood = 0
+    for block in blocks(page):
+        if block.mark == "not run: output":
+            continue
+        for command in block.commands:
+            given = words(re.sub(r"\$\([^)]*\)", "x", command))
+            if given[0] != "limpet":
+                continue
+            try:
+                parser.parse_args(given[1:] or [cli.FIRST])
+            except SystemExit as e:
+                if e.code:
+                    pytest.fail(f"{page}: {shlex.join(given)}: {capsys.readouterr().err}")
+            understood += 1
+    assert understood > 5
