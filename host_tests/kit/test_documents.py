@@ -17,7 +17,10 @@ CODE = re.compile(r"``[^`]*``|`[^`]*`")
 
 def pages():
     """Every page of the project, not of what is installed or built in it."""
-    found = [*ROOT.glob("*.md"), *(page for folder in OURS for page in (ROOT / folder).rglob("*.md"))]
+    found = [
+        *ROOT.glob("*.md"),
+        *(page for folder in OURS for page in (ROOT / folder).rglob("*.md")),
+    ]
     assert len(found) > 15
     return sorted(found)
 
@@ -59,7 +62,9 @@ def test_a_broken_link_is_seen(tmp_path, monkeypatch):
     """The control."""
     monkeypatch.setitem(globals(), "ROOT", tmp_path)
     page = tmp_path / "page.md"
-    page.write_text("# One\n## One\n[a](none.md) [b](#two) [c](#one-1) [d](page.md#one)\n`[e](f)`\n")
+    page.write_text(
+        "# One\n## One\n[a](none.md) [b](#two) [c](#one-1) [d](page.md#one)\n`[e](f)`\n"
+    )
     assert len(list(broken(page))) == 2
 
 

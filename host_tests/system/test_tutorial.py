@@ -1,7 +1,7 @@
-"""The commands of README and tutorial, in order, on simulated boards, as somebody who reads them would.
+"""The commands of README and tutorial, in order, on simulated boards, by somebody who reads them.
 
-A block runs as it stands, but for the broker's port: each test has one of its own. The comment above a block
-says when it is run otherwise (`rig.documents`):
+A block runs as it stands, but for the broker's port: each test has one of its own. The comment
+above a block says when it is run otherwise (`rig.documents`):
 
 needs hardware          not run; how many commands that are is printed at the end of the tests
 not run: REASON         not run
@@ -15,6 +15,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -144,8 +145,6 @@ def _end(process):
 
 
 def _end_later(process):
-    import threading
-
     timer = threading.Timer(UNTIL_S, lambda: os.killpg(process.pid, signal.SIGKILL))
     timer.start()
     return timer
@@ -158,6 +157,7 @@ def reader(home, tmp_path):
     folder.mkdir()
     reader = Reader(folder)
     reader.run("limpet broker init --loopback")  # what `limpet up sim` makes, on our port
+    reader.ran = 0
     yield reader
     reader.leave()
     for command in ("limpet broker stop", "limpet sim stop"):
