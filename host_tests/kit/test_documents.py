@@ -1,5 +1,6 @@
 """The pages: their links lead somewhere, their programs compile, their commands are understood."""
 
+import ast
 import re
 import shlex
 
@@ -112,3 +113,19 @@ def test_every_command_is_understood(page, capsys):
                     pytest.fail(f"{page}: {shlex.join(given)}: {capsys.readouterr().err}")
             understood += 1
     assert understood > 5
+
+
+def test_every_sentence_of_a_board_is_explained():
+    """The page of causes begins with what the board says, as words.py says it."""
+    tree = ast.parse((ROOT / "lib" / "limpet" / "words.py").read_text())
+    (sentences,) = (
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "_WORDS"
+    )
+    page = (ROOT / "lib" / "limpet" / "README.md").read_text()
+    explained = re.findall(r"^\| ([^|`]+) \| `([A-Z_]+)` \|", page, re.M)
+    for says, code in explained:
+        assert dict(sentences)[code].startswith(says)
+    of_the_sketch = {"FULL", "DROPPED", "NO_NAME", "CHANGE"}  # told to its author, or no failure
+    assert {code for _, code in explained} == set(dict(sentences)) - of_the_sketch
