@@ -1,13 +1,20 @@
 """Simulated boards and programs for tests; the plug-in of the kit makes the boards."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-__all__ = ["home", "sim_factory", "tool"]
+__all__ = ["home", "interruptible", "sim_factory", "tool"]
+
+
+def interruptible():
+    """For a child that is to be ended as by Ctrl-C: a run in the background ignores that, and
+    so would the child."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from limpet_kit.attack.cases import World, cases
 from limpet_kit.board import Board
 from limpet_kit.errors import KitError
 from limpet_kit.watch import Watch
+from rig.sim import interruptible
 
 WEAK = """
 import network, time
@@ -179,7 +180,10 @@ def test_however_it_ends_broker_and_device_run_again(lamp, number):
     options = ("--broker", broker.settings.folder, "--only", "refused", "expired")
     program = Path(sys.executable).with_name("limpet")
     process = subprocess.Popen(
-        [program, "attack", port, *map(str, options)], stdout=subprocess.PIPE, env=os.environ
+        [program, "attack", port, *map(str, options)],
+        stdout=subprocess.PIPE,
+        env=os.environ,
+        preexec_fn=interruptible,
     )
     assert b"honest server" in process.stdout.readline()
     try:  # in the middle of the refusal, after which a device would wait for an hour

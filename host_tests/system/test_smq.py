@@ -41,7 +41,7 @@ class Rig:
         self.holder = holder
         self.made = []
 
-    def device(self, name="lamp-1", servers=None, port=rig_device.PORT):
+    def device(self, name="lamp-1", servers=None, port=None):
         servers = servers or [f"localhost:{self.broker.port}"]
         device = Device(self.folder / name, self.holder, name, servers=servers, port=port)
         device.uid = device.account.name.encode()

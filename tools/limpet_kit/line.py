@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -92,6 +93,11 @@ class Run:
         return [record for record in last.values() if not record.ok]
 
 
+def _listen() -> None:
+    """A line in the background ignores Ctrl-C; its boards must not, when it ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class _Job:
     """One board at work."""
 
@@ -108,6 +114,7 @@ class _Job:
             errors="replace",
             env=environment,
             start_new_session=True,  # Ctrl-C comes from us, once
+            preexec_fn=_listen,
         )
 
     def poll(self) -> Record | None:
@@ -123,7 +130,7 @@ class _Job:
 
     def stop(self, grace_s: float = _GRACE_S) -> Record:
         """End it as Ctrl-C does; kill it when that takes too long."""
-        self._process.send_signal(2)
+        self._process.send_signal(signal.SIGINT)
         try:
             out, err = self._process.communicate(timeout=grace_s)
         except subprocess.TimeoutExpired:
