@@ -65,6 +65,49 @@ def test_mip_installs_it(kind, board, sim_factory, tool, index, tmp_path):
     assert said == [release.version().encode(), str(count).encode()]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("board", ["SIM_RP2", "SIM_ESP32"])
+@pytest.mark.parametrize("kind", ["source", "mpy"])
+@pytest.mark.parametrize("module", ["limpet", "limpet.client"])
+def test_what_importing_it_takes_of_a_board(
+    module, kind, board, sim_factory, tool, index, tmp_path, record_property
+):
+    """Retained, and the smallest free heap in which it can be imported (the peak), in one piece."""
+    folder = ROOT
+    if kind == "mpy":
+        folder = tmp_path / "mpy6"
+        release.compile_into(folder)
+    device = sim_factory(board).device
+    tool("mpremote", "connect", device, "mip", "install", index(folder) + "/package.json")
+
+    def retained(free):
+        """Bytes that the import leaves in use when `free` were free before it; None: too few."""
+        code = (
+            "import gc; gc.collect(); "
+            f"ballast = bytearray(gc.mem_free() - {free}) if {free} else None; gc.collect(); "
+            f"before = gc.mem_alloc(); import {module}; gc.collect(); "
+            "print(gc.mem_alloc() - before)"
+        )
+        done = tool("mpremote", "connect", device, "exec", code, check=False)
+        if done.returncode:
+            assert b"MemoryError" in done.stdout + done.stderr
+            return None
+        return int(done.stdout)
+
+    left = retained(0)
+    if left is None:
+        words = "does not fit from the prompt's free heap"
+    else:
+        low, high = 0, 220
+        while high - low > 4:
+            middle = (low + high) // 2
+            low, high = (low, middle) if retained(middle * 1024) else (middle, high)
+        words = f"{left:,} bytes retained, needs {high} KiB free (64-bit)"
+    record_property("measured", f"import {module}, {kind}, {board}: {words}")
+    assert left or (kind == "source" and module == "limpet.client")
+
+
 def test_what_importing_it_costs(micropython, tmp_path, record_property):
     """Retained heap, and the smallest heap that can import it: compiled needs far less."""
     (tmp_path / "limpet").mkdir()

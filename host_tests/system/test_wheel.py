@@ -58,3 +58,16 @@ def test_up_outside_a_checkout(installed, tmp_path):
     finally:
         limpet("broker", "stop")
         limpet("sim", "stop")
+
+
+def test_a_checker_finds_the_types_that_came_with_it(installed, tmp_path):
+    sketch = tmp_path / "sketch.py"
+    sketch.write_text("import limpet\n\nlimpet.Client().publish(1, b'')\n")
+    python = installed.with_name("python")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--python-executable", python, sketch],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1 and '"publish" of "Client"' in done.stdout, done.stdout

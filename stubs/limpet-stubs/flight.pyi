@@ -1,0 +1,13 @@
+from .errors import LimpetError
+
+WAIT: str
+DROP: str
+RAISE: str
+
+class Message:
+    topic: str
+    payload: bytes
+    ended: bool
+    failure: LimpetError | None
+    def __init__(self, topic: str, payload: bytes, flags: int) -> None: ...
+    async def wait(self) -> None: ...
