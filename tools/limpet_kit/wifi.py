@@ -84,7 +84,11 @@ def _read(file: Path) -> str:
             )
         return file.read_text("utf-8")
     except FileNotFoundError:
-        raise KitError(f"There is no file {file} with Wi-Fi networks.", NO_NETWORK) from None
+        raise KitError(
+            f"There is no file {file} with Wi-Fi networks: two lines each, name and key. For a "
+            "board on a cable: --no-wifi",
+            NO_NETWORK,
+        ) from None
     except (OSError, UnicodeDecodeError) as e:
         why = getattr(e, "strerror", None) or "not UTF-8 text"
         raise KitError(f"{file} cannot be read: {why}.", NO_NETWORK) from None

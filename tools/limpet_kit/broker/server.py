@@ -170,7 +170,10 @@ class Broker:
                 os.ftruncate(lock, 0)
                 return lock
             time.sleep(0.01)  # perhaps somebody only asked whether it runs
-        raise KitError(f"The broker of {folder} runs already.", NO_BROKER)
+        raise KitError(
+            f"The broker of {folder} runs already. How is it? limpet broker check {folder}",
+            NO_BROKER,
+        )
 
     def _spawn(self, command: list[str], lock: int, log: bool) -> subprocess.Popen[bytes]:
         folder, output = self.settings.folder, None

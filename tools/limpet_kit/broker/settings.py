@@ -137,7 +137,8 @@ def create(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise KitError(
             f"{folder} is there already and not empty; nothing was overwritten. "
-            "Choose another folder, or move the old one away first.",
+            "Choose another folder, or move the old one away first. A broker that is there is "
+            f"started with: limpet broker run {folder}",
             NO_BROKER,
         )
     if kind == "auto":
