@@ -4,15 +4,15 @@
 # Boards   ESP32. For a W5500 on a Pico: network.WIZNET5K(SPI(0), Pin(17), Pin(20)) in a firmware
 #          that has it. For a modem: ppp = network.PPP(UART(1)), ppp.active(True), ppp.connect().
 # Run it   limpet up PORT --no-wifi --main firmware/examples/wired.py
-# Then     read limpet/<device>/up/temperature
+# Then     read limpet/<device>/up/level: what a sensor of 0 to 3.3 V at GPIO 36 says
 import asyncio
 
-import esp32
 import limpet
 import network
-from machine import Pin
+from machine import ADC, Pin
 
 EVERY_S = 60
+sensor = ADC(36)
 lan = network.LAN(
     mdc=Pin(23), mdio=Pin(18), power=Pin(16), phy_type=network.PHY_LAN8720, phy_addr=1
 )
@@ -26,8 +26,7 @@ async def main():
         await client.online()
         print("online at", lan.ifconfig()[0])
         while True:
-            celsius = esp32.mcu_temperature()  # of the chip; not on the oldest ESP32
-            await client.publish("temperature", b"%d" % celsius, qos=1)
+            await client.publish("level", b"%d" % sensor.read_u16(), qos=1)
             await asyncio.sleep(EVERY_S)
 
 

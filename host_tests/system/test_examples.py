@@ -225,8 +225,8 @@ def test_a_bme280_that_does_not_answer(run):
 
 
 def test_wired(run):
-    unit = run("wired.py", "SIM_ESP32", wired=True, temperature=51)
-    assert unit.next(f"{NAME}/up/temperature") == b"51"
+    unit = run("wired.py", "SIM_ESP32", wired=True, adc={"36": 30000})
+    assert unit.next(f"{NAME}/up/level") == b"30000"
     unit.power_cycle()  # the log begins before the sketch
     assert unit.log.wait("online at", 20)
 
