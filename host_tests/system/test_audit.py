@@ -4,12 +4,14 @@ import json
 import re
 import subprocess
 import sys
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
-from limpet_kit import protocol
+from limpet_kit import paths, protocol
 from limpet_kit.audit import layout, vaults
 from limpet_kit.board import Board
+from limpet_kit.ledger import Ledger
 from limpet_kit.secret import Secret
 from limpet_kit.seriallog import SerialLog
 from rig.images import Files
@@ -114,6 +116,13 @@ def test_a_board_that_limpet_brought_up_shows_nothing_in_clear(
     assert "limpet record" in kinds(report, "soft")  # its claim does not exclude that: it is said
     states = {way["name"]: way["state"] for way in report["ways"]}
     assert states["repl"] == states["debug"] == states["clip"] == "open"
+
+    assert audit(port, "--unit", "lamp")[0] == 0
+    with Ledger() as ledger:
+        assert ledger.named("lamp").audit == "level 1, fine"
+    copy = (paths.home() / "ledger.db").read_bytes()  # lets nobody log in
+    for secret in passwords | values:
+        assert not any(form in copy for form in (secret, secret.hex().encode(), b64encode(secret)))
 
     tool("limpet", "wipe", "lamp", *broker, "--yes", "--json")
     code, report = audit(port, "--canary", known)

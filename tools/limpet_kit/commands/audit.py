@@ -53,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
     console = Console(args.json)
     found = audit(args, console)
     report.show(found, console)
+    if args.unit:
+        _note(args.unit, found)
     if args.html:
         write_private(args.html, report.page(found).encode())
         console.line(f"report: {args.html}")
@@ -100,6 +102,15 @@ def _remembered(name: str) -> list[str]:
     if not lines:
         raise KitError(f"The ledger keeps no digests of a unit {name}.", USAGE)
     return lines
+
+
+def _note(name: str, found: report.Report) -> None:
+    """Write into the ledger what came out; nothing for a unit that has gone since."""
+    with Ledger() as ledger:
+        unit = ledger.named(name)
+        if unit:
+            state = "fine" if found.fine else f"{len(found.contents.findings)} findings"
+            ledger.note_audit(unit.vault, f"level {found.verdict.level.number}, {state}")
 
 
 def _text(path: Path) -> str:
