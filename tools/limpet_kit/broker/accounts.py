@@ -74,8 +74,13 @@ def verifier(password: Secret) -> str:
     """What the broker keeps instead of `password`, freshly salted."""
     if not password.reveal() or 0 in password.reveal():
         raise KitError("A password must not be empty and must not contain a zero byte.", REFUSED)
+    return verifier_of(password.reveal())
+
+
+def verifier_of(password: bytes) -> str:
+    """The verifier of any bytes, also of those that no device may have; salted."""
     salt = secrets.token_bytes(12)
-    parts = (_base64(salt), _base64(_hash(password.reveal(), salt, ROUNDS)))
+    parts = (_base64(salt), _base64(_hash(password, salt, ROUNDS)))
     return f"$7${ROUNDS}${parts[0]}${parts[1]}"
 
 

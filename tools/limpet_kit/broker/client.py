@@ -15,13 +15,14 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from ..errors import NO_BROKER, KitError
+from ..errors import NO_BROKER, USAGE, KitError
 from ..secret import Secret
 from . import connect
 from .files import try_lock
@@ -51,6 +52,16 @@ def context(settings: Settings) -> Context:
         made.load_verify_locations(settings.folder / "ca.crt")
     except (OSError, ssl.SSLError):
         raise KitError(f"{settings.folder / 'ca.crt'} is no certificate.", NO_BROKER) from None
+    return made
+
+
+def trusting(anchors: Path | None) -> ssl.SSLContext:
+    """TLS 1.2 or later that accepts any server of these anchors, or of the system's."""
+    try:
+        made = ssl.create_default_context(cafile=anchors)
+    except (OSError, ssl.SSLError):
+        raise KitError(f"{anchors} is no certificate.", USAGE) from None
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
     return made
 
 

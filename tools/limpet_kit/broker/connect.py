@@ -35,7 +35,10 @@ class Will:
 
 @dataclass(frozen=True)
 class Connect:
-    """What a client says of itself. `keepalive` in seconds, 0 for none."""
+    """What a client says of itself. `keepalive` in seconds, 0 for none.
+
+    Bytes of `account` that are not UTF-8 are its lone surrogates (PEP 383).
+    """
 
     account: str | None
     password: Secret | None = field(repr=False)
@@ -59,7 +62,7 @@ def encode(connect: Connect) -> bytes:
         payload += _string(connect.will.topic.encode()) + _string(connect.will.payload)
     if connect.account is not None:
         flags |= 0x80
-        payload += _string(connect.account.encode())
+        payload += _string(connect.account.encode("utf-8", "surrogateescape"))
     if connect.password is not None:
         flags |= 0x40
         payload += _string(connect.password.reveal())

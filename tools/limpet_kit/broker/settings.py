@@ -226,6 +226,17 @@ def _read_password(path: Path) -> Secret:
         raise broken(path, e.strerror or "not readable") from None
 
 
+def parse_server(text: str) -> tuple[str, int]:
+    """Host and port of `HOST[:PORT]`; an IPv6 address with a port stands in brackets."""
+    host, colon, port = text.rpartition(":")
+    if not colon or (":" in host and not host.startswith("[")):  # a name alone, or bare IPv6
+        host, port = text, str(PORT)
+    host = host.strip("[]")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise KitError(f"{text!r} is no server; give it as HOST or HOST:PORT.", USAGE)
+    return host, int(port)
+
+
 def broken(path: Path, why: str) -> KitError:
     """The error for a broker folder that cannot be used."""
     return KitError(f"The broker's {path} cannot be used: {why}.", NO_BROKER)

@@ -11,10 +11,10 @@ from pathlib import Path
 from types import FrameType
 
 from .. import ca, paths, registry
-from ..broker import client, mosquitto, server, settings, timekeeper
+from ..broker import client, matrix, mosquitto, server, settings, timekeeper
 from ..broker.connect import ACCEPTED
 from ..console import Console
-from ..errors import NO_BROKER, OK, USAGE, KitError
+from ..errors import NO_BROKER, NOT_FIT, OK, USAGE, KitError
 from ..ledger import Ledger
 
 HELP = "make and run the broker that boards log in to"
@@ -27,7 +27,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """The sub-commands."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
-    def action(name: str, words: str, example: str) -> argparse.ArgumentParser:
+    def action(
+        name: str, words: str, example: str, folder: bool = True
+    ) -> argparse.ArgumentParser:
         sub = actions.add_parser(
             name,
             help=words,
@@ -35,7 +37,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
             epilog=f"example:  {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        sub.add_argument("folder", metavar="DIR", nargs="?", type=Path, help=_FOLDER)
+        if folder:
+            sub.add_argument("folder", metavar="DIR", nargs="?", type=Path, help=_FOLDER)
         return sub
 
     init = action(
@@ -77,11 +80,26 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "an account for Home Assistant; boards may announce themselves to it (MQTT discovery)",
         "limpet broker homeassistant ~/broker",
     )
+    asked = action(
+        "matrix",
+        "which credentials do brokers really take? Logs in with every kind of byte",
+        "limpet broker matrix   (the kinds on this machine)\n"
+        "  limpet broker matrix --draw accounts.csv   (for the operator of another broker), then\n"
+        "  limpet broker matrix broker.example:8883 --ca ca.crt --accounts accounts.csv",
+        folder=False,
+    )
+    asked.add_argument("host", metavar="HOST[:PORT]", nargs="?", help="a broker that runs")
+    asked.add_argument("--ca", metavar="FILE", type=Path, help="its CA (default: the system's)")
+    asked.add_argument("--draw", metavar="FILE", type=Path, help="write the accounts it needs")
+    asked.add_argument("--accounts", metavar="FILE", type=Path, help="accounts it was given")
+    asked.add_argument("--json", action="store_true", help="print one JSON object last")
     action("stop", "end a broker that runs in the background", "limpet broker stop ~/broker")
 
 
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
+    if args.action == "matrix":
+        return ask(args)
     folder = args.folder or paths.home() / "broker"
     if args.action == "init":
         return init(folder, args)
@@ -222,6 +240,40 @@ def homeassistant(chosen: settings.Settings, console: Console) -> int:
     if not taken:
         console.warn(f"The broker does not run. Start it: limpet broker run {chosen.folder}")
     return OK
+
+
+def ask(args: argparse.Namespace) -> int:
+    """The table of what brokers take: those of this machine, or the one that was named."""
+    console = Console(args.json)
+    if args.draw:
+        matrix.save(matrix.draw(), args.draw)
+        console.line(f"Drew accounts into {args.draw}. Have the broker know them, without rights,")
+        console.line(f"then: limpet broker matrix HOST:PORT --ca FILE --accounts {args.draw}")
+        console.result({"ok": True, "file": str(args.draw)})
+        return OK
+    columns = {}
+    with console.progress("logging in") as advance:
+        if args.host:
+            if not args.accounts:
+                raise KitError(
+                    "Which accounts does it have? Draw some for its operator with --draw FILE, "
+                    "and name that file with --accounts FILE.",
+                    USAGE,
+                )
+            where = settings.parse_server(args.host)
+            named = matrix.Server(*where, client.trusting(args.ca))
+            columns[args.host] = matrix.ask(named, matrix.load(args.accounts), advance)
+        else:
+            for kind, name in matrix.installed().items():
+                columns[name] = matrix.of_kind(kind, advance)
+    console.line(matrix.table(columns).rstrip())
+    found = {name: matrix.profile(answers) for name, answers in columns.items()}
+    for name, best in found.items():
+        words = f"profile {best}" if best else "no credential of this kit is safe there"
+        console.line(f"{name}: {words}")
+    fit = all(found.values())
+    console.result({"ok": fit, "brokers": columns, "profiles": found})
+    return OK if fit else NOT_FIT
 
 
 def check(chosen: settings.Settings, console: Console) -> int:

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from .. import micropython, paths
-from ..broker.settings import PORT
+from ..broker.settings import PORT, parse_server
 from ..console import Console, printable
 from ..doctor import board, judge
 from ..doctor.look import Look, look
@@ -40,7 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
     console = Console(args.json)
-    host, port = _server(args.server)
+    host, port = parse_server(args.server)
     anchors = _anchors(args.ca, args.broker)
     seen = look(host, port)
     findings = judge.judge(seen, anchors)
@@ -111,16 +111,6 @@ def _certificate(one: x509.Certificate) -> dict[str, Any]:
         "ends": f"{one.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}",
         "days_left": round(judge.days_left(one), 1),
     }
-
-
-def _server(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or (":" in host and not host.startswith("[")):  # a name alone, or bare IPv6
-        host, port = text, str(PORT)
-    host = host.strip("[]")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise KitError(f"{text!r} is no server; give it as HOST or HOST:PORT.", USAGE)
-    return host, int(port)
 
 
 def _anchors(file: Path | None, folder: Path | None) -> list[x509.Certificate]:
