@@ -41,18 +41,17 @@ def path() -> Path:
 def of(id: str, name: str) -> KitKey:
     """The kit key with which the unit `name` was enrolled: the chosen one, or one of the
     `*.key` files in the kit's folder. `KitError` when none of them is it."""
-    key = load()
-    for other in sorted(paths.home().glob("*.key")):
-        if key.id == id:
-            break
-        key = load(file=other)
-    if key.id != id:
-        raise KitError(
-            f"{name} was enrolled with another kit key ({id}) than those in {paths.home()}. Put "
-            "that one there, under any name that ends in .key.",
-            FAILED,
-        )
-    return key
+    kept = sorted(paths.home().glob("*.key"))
+    for file in (path(), *kept):
+        if file.exists() or not kept:  # with none at all, say that it is missing
+            key = load(file=file)
+            if key.id == id:
+                return key
+    raise KitError(
+        f"{name} was enrolled with another kit key ({id}) than those in {paths.home()}. Put "
+        "that one there, under any name that ends in .key.",
+        FAILED,
+    )
 
 
 def load(make: bool = False, file: Path | None = None) -> KitKey:
