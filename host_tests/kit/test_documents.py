@@ -128,3 +128,23 @@ def test_every_sentence_of_a_board_is_explained():
         assert dict(sentences)[code].startswith(says)
     of_the_sketch = {"FULL", "DROPPED", "NO_NAME", "CHANGE"}  # told to its author, or no failure
     assert {code for _, code in explained} == set(dict(sentences)) - of_the_sketch
+
+
+def test_the_comparison_has_the_figures_of_the_benchmark():
+    """Whoever writes a newer run into the benchmark's page is reminded of the other page."""
+    rows = {
+        "QoS 0 publish, CPU": "QoS 0 publish, CPU, us",
+        "QoS 1 one at a time": "QoS 1, one at a time, /s",
+        "connect": "connect to CONNACK, ms",
+        ".mpy of what is imported": ".mpy of what is imported, B",
+        "smallest heap for 1,000 messages": "smallest heap for 1,000 messages, KB",
+    }
+    measured = (ROOT / "host_tests" / "bench" / "README.md").read_text()
+    compared = (ROOT / "COMPARISON.md").read_text()
+    for ours, theirs in rows.items():
+        (line,) = re.findall(rf"^\| {re.escape(theirs)} \| (.*) \|$", measured, re.M)
+        _, limpet, umqtt, _, chumicro, *_ = line.split(" | ")
+        (line,) = re.findall(rf"^\| {re.escape(ours)} \(M\) \| (.*) \|$", compared, re.M)
+        cells = line.split(" | ")
+        said = [re.search(r"[\d,.]+", cells[at])[0] for at in (0, 1, 3)]
+        assert said == [limpet, umqtt, chumicro], ours
