@@ -76,6 +76,8 @@ def broker(folder: Path, for_simulated: bool, step: Step) -> Settings:
     running = server.open_broker(chosen)
     if not running.running():
         running.start()
+        if chosen.given:
+            return chosen
         step(
             "broker", f"started {chosen.kind} on {chosen.server}; end it with: limpet broker stop"
         )

@@ -197,6 +197,30 @@ def anchor_der(folder: Path) -> bytes:
     return _load(folder / "ca.crt").public_bytes(serialization.Encoding.DER)
 
 
+def certificates(content: bytes, file: Path) -> list[x509.Certificate]:
+    """The certificates of a file's content, PEM or DER; `KitError` (USAGE) when it has none."""
+    try:
+        if b"-----BEGIN" in content:
+            return x509.load_pem_x509_certificates(content)
+        return [x509.load_der_x509_certificate(content)]
+    except ValueError:
+        raise KitError(f"{file} holds no certificate in PEM or DER.", USAGE) from None
+
+
+def read_anchor(file: Path) -> bytes:
+    """The one CA certificate of a file, PEM or DER, as PEM; `KitError` (USAGE) otherwise."""
+    try:
+        found = certificates(file.read_bytes(), file)
+    except OSError as e:
+        raise KitError(f"{file} cannot be read: {e.strerror}.", USAGE) from None
+    if len(found) != 1:
+        raise KitError(
+            f"{file} holds {len(found)} certificates. Leave the one CA that boards shall trust.",
+            USAGE,
+        )
+    return _certificate_pem(found[0])
+
+
 def subject_cn(der: bytes) -> str:
     """The common name of a certificate's subject, empty when there is none."""
     found = x509.load_der_x509_certificate(der).subject.get_attributes_for_oid(NameOID.COMMON_NAME)

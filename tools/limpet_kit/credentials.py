@@ -5,6 +5,8 @@
 | binary, text | a password | a verifier of it |
 | psk | a key of 32 random bytes | the key itself |
 | x509 | a key (EC P-256) and a certificate | the certificate's serial number |
+
+At a broker that the user has (`broker/given.py`) it is the next of the accounts made there.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from . import ca, protocol
-from .broker import accounts, keyed
+from .broker import accounts, given, keyed
 from .broker.settings import Settings
 from .secret import Secret
 
@@ -30,7 +32,14 @@ class Credential:
 
 
 def draw(settings: Settings) -> Credential:
-    """A fresh account for a device of this broker."""
+    """A fresh account for a device of this broker; one of the user's at a given broker.
+
+    Raises `KitError` (NO_BROKER) when none of those is left, or the broker refuses it.
+    """
+    if settings.given:
+        account, password = given.take(settings)
+        login = ((protocol.ACCOUNT, account.encode()), (protocol.PASSWORD, password.reveal()))
+        return Credential(account, login, password, accounts.verifier(password))
     account = accounts.draw_account()
     named = (protocol.ACCOUNT, account.encode())
     if settings.profile == "x509":

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from . import ca, credentials, kitkey, protocol, registry
 from .audit import canary
 from .board import Board, Raised
-from .broker import accounts, keyed
+from .broker import accounts, given, keyed
 from .broker.client import KitClient
 from .broker.settings import LOOPBACK, Settings
 from .console import printable
@@ -379,7 +379,12 @@ def _write(
     ledger.know_broker(settings.kit, settings.folder, settings.server)
     if anew:
         ledger.retire(anew)
-    ledger.add(unit, credential.account, credential.verifier)
+    try:
+        ledger.add(unit, credential.account, credential.verifier)
+    except KitError:
+        if settings.given:  # no board has seen it
+            given.put_back(settings, credential.account, credential.secret)
+        raise
     drawn = canary.digests(name, password=credential.secret, control=control)
     ledger.remember(unit.vault, drawn)
     step(DRAWN, f"{name} has an account of its own")
@@ -549,7 +554,8 @@ def _anchor(settings: Settings, simulated: bool) -> bytes:
 
 def _server(settings: Settings, simulated: bool) -> str:
     """Where the board connects to; one on this machine needs no name service."""
-    return f"{LOOPBACK[1]}:{settings.port}" if simulated else settings.server
+    here = not settings.given or settings.names[0] in LOOPBACK
+    return f"{LOOPBACK[1]}:{settings.port}" if simulated and here else settings.server
 
 
 def _draw_name(ledger: Ledger, prefix: str) -> str:

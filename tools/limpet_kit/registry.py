@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from .broker import accounts, server
 from .broker.settings import Settings
+from .console import Console
 from .ledger import Ledger
 from .secret import Secret
 
@@ -20,10 +21,17 @@ def sync(
     """Make the ledger's accounts of this broker the broker's accounts.
 
     True when a running broker was seen to have taken them, False when none runs and the files
-    wait for its start. Raises `KitError` as `broker.server.sync` does, and takes its options.
+    wait for its start. At a given broker nothing is done but saying which accounts have ended:
+    its owner has to remove them. Raises `KitError` as `broker.server.sync` does, and takes its
+    options.
     """
     ledger.know_broker(settings.kit, settings.folder, settings.server)
     ended = ledger.ended(settings.kit)
+    if settings.given:
+        ledger.forget(ended)
+        for name in sorted(ended - ledger.ended(settings.kit)):
+            Console().warn(f"Remove its account at your broker: {name}")
+        return True
     wanted = ledger.accounts(settings.kit, settings.homeassistant)
     taken = server.sync(settings, wanted, force, gone=ended, at_once=at_once, fresh=fresh)
     ledger.forget(ended)
@@ -33,8 +41,10 @@ def sync(
 def unsynced(ledger: Ledger, settings: Settings) -> tuple[set[str], set[str]]:
     """Accounts that the broker's files lack or have otherwise, and those that it should not know.
 
-    Empty and empty when ledger and broker are in step.
+    Empty and empty when ledger and broker are in step, and for a given broker.
     """
+    if settings.given:
+        return set(), set()
     wanted = {
         account.name: account for account in ledger.accounts(settings.kit, settings.homeassistant)
     }

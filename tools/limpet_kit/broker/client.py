@@ -110,19 +110,22 @@ class KitClient:
         self._granted: dict[int | None, list[Any]] = {}
         self._subscribed = threading.Condition()
         self._lock: int | None = None
+        self._account = ""
         self._mqtt: paho.Client
 
     def __enter__(self) -> KitClient:
         settings = self._settings
-        account = self._claim()
-        self._mqtt = paho.Client(CallbackAPIVersion.VERSION2, account, reconnect_on_failure=True)
+        session = self._claim()
+        self._account = settings.account or session
+        self._mqtt = paho.Client(CallbackAPIVersion.VERSION2, session, reconnect_on_failure=True)
         self._mqtt.reconnect_delay_set(0.2, 5)
         self._mqtt.on_connect = self._on_connect
         self._mqtt.on_disconnect = self._on_disconnect
         self._mqtt.on_message = self._on_message
         self._mqtt.on_subscribe = self._on_subscribe
         try:
-            self._mqtt.username_pw_set(account, settings.kit_password().reveal().decode())
+            password = settings.kit_password().reveal().decode()
+            self._mqtt.username_pw_set(self._account, password)
             self._mqtt.tls_set_context(context(settings))
             self._mqtt.connect(settings.kit_address, settings.kit_port, keepalive=30)
             self._mqtt.loop_start()
@@ -130,8 +133,8 @@ class KitClient:
                 raise KitError(f"{_where(settings)} does not answer.", NO_BROKER)
             if self._refusal:
                 raise KitError(
-                    f"{_where(settings)} refuses the kit's account ({self._refusal}). Was it "
-                    "started from this folder?",
+                    f"{_where(settings)} refuses the kit's account {self._account} "
+                    f"({self._refusal}). {_remedy(settings)}",
                     NO_BROKER,
                 )
         except OSError as e:
@@ -174,7 +177,11 @@ class KitClient:
             )
             codes = self._granted.pop(number, [])
         if not granted or any(code.is_failure for code in codes):
-            raise KitError(f"{_where(self._settings)} grants no subscription.", NO_BROKER)
+            raise KitError(
+                f"{_where(self._settings)} does not let the kit's account {self._account} "
+                f"subscribe to {topic_filter}.",
+                NO_BROKER,
+            )
 
     def wait(
         self,
@@ -252,11 +259,21 @@ def _where(settings: Settings) -> str:
     return f"The broker at {settings.kit_address} port {settings.kit_port}"
 
 
+def _remedy(settings: Settings) -> str:
+    if settings.given:
+        return "Correct the first line of the accounts file: limpet broker use"
+    return "Was it started from this folder?"
+
+
 def _unreachable(settings: Settings, error: OSError) -> KitError:
-    if isinstance(error, ssl.SSLCertVerificationError):
+    if isinstance(error, ssl.SSLCertVerificationError) and settings.given:
+        words = f"does not prove itself by this CA: {error.verify_message}"
+    elif isinstance(error, ssl.SSLCertVerificationError):
         words = f"is not the one of {settings.folder}: {error.verify_message}"
     elif isinstance(error, ssl.SSLError):
         words = "fails in the TLS handshake; is it another program?"
+    elif isinstance(error, ConnectionRefusedError) and settings.given:
+        words = "is not there: the connection is refused"
     elif isinstance(error, ConnectionRefusedError):
         words = f"does not run. Start it with: limpet broker run {settings.folder}"
     elif isinstance(error, TimeoutError):

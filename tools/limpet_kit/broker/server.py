@@ -60,7 +60,7 @@ _KINDS = {
 
 def open_broker(settings: Settings) -> Broker:
     """The broker of a folder, running or not."""
-    return Broker(settings)
+    return Elsewhere(settings) if settings.given else Broker(settings)
 
 
 class Broker:
@@ -213,6 +213,29 @@ class Broker:
             f"The broker of {settings.folder} did not come up: {words}. {_last_words(settings)}",
             NO_BROKER,
         )
+
+
+class Elsewhere(Broker):
+    """A broker that is not ours to run: it runs when it lets the kit in."""
+
+    def start(self, wait_s: float = 10.0, log: bool = True) -> None:
+        """Starts nothing; raises `KitError` (NO_BROKER) when it cannot be used, and why."""
+        with client.KitClient(self.settings, wait_s):
+            pass
+
+    def running(self) -> bool:
+        """Whether it lets the kit in."""
+        with contextlib.suppress(KitError):
+            self.start()
+            return True
+        return False
+
+    def pid(self) -> int | None:
+        """None: it is no process of ours."""
+        return None
+
+    def stop(self) -> None:
+        """Ends nothing."""
 
 
 def sync(

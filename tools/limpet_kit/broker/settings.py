@@ -3,6 +3,9 @@
 broker.toml     this file's settings          ca.crt ca.key server.crt server.key
 passwords acl   accounts, written by the kit  kit.password
 broker.log broker.pid mosquitto.conf mosquitto.db    made while it runs
+
+Of a broker that the user has (`given`) there are broker.toml, ca.crt and kit.password, and what
+`given.py` keeps.
 """
 
 from __future__ import annotations
@@ -28,7 +31,12 @@ from .files import sync_folder, write_private
 
 PORT = 8883
 # Kind of broker: the credential profiles that it can take, the best one first.
-KINDS = {"mosquitto": ("binary", "text", "psk", "x509"), "embedded": ("text",)}
+GIVEN = "given"  # a broker that the user has, and the kit does not run: given.py
+KINDS = {
+    "mosquitto": ("binary", "text", "psk", "x509"),
+    "embedded": ("text",),
+    GIVEN: ("binary", "text"),
+}
 LOOPBACK = ("localhost", "127.0.0.1")
 KIT_SESSIONS = 8  # an account is also the client id, so each session of the kit needs its own
 _FILE = "broker.toml"
@@ -38,10 +46,11 @@ _FILE = "broker.toml"
 class Settings:
     """How a broker runs: its folder, the names boards dial, where it listens, which program.
 
-    `kind` is `mosquitto` or `embedded`, `profile` what devices log in with (`binary`, `text`:
-    passwords; `psk`; `x509`), `kit` the stem of the kit's account names. `kit_port` is where the
-    kit logs in, with a password: on loopback alone where devices have none. `homeassistant`:
-    boards may announce themselves to Home Assistant, which has an account.
+    `kind` is `mosquitto`, `embedded` or `given`, `profile` what devices log in with (`binary`,
+    `text`: passwords; `psk`; `x509`), `kit` the stem of the kit's account names. `kit_port` is
+    where the kit logs in, with a password: on loopback alone where devices have none.
+    `homeassistant`: boards may announce themselves to Home Assistant, which has an account.
+    `account` is the one that all sessions of the kit share at a given broker, empty elsewhere.
     """
 
     folder: Path
@@ -53,6 +62,12 @@ class Settings:
     kit: str
     kit_port: int
     homeassistant: bool = False
+    account: str = ""
+
+    @property
+    def given(self) -> bool:
+        """Whether it is a broker that the user has, with accounts that the user made."""
+        return self.kind == GIVEN
 
     @property
     def kit_address(self) -> str:
@@ -178,10 +193,7 @@ def create(
         password = accounts.draw_password("text")
         write_private(building / settings.kit_password_file.name, password.reveal() + b"\n")
         accounts.write(building, kit_logins(settings, password, {}))
-        # JSON's strings, numbers and lists of them are TOML as well.
-        lines = [f"{key} = {json.dumps(value)}\n" for key, value in values.items()]
-        head = "# Written by `limpet broker init`.\n"
-        write_private(building / _FILE, (head + "".join(lines)).encode())
+        write(building, values, "limpet broker init")
         os.replace(building, folder)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
@@ -199,6 +211,13 @@ def admit_homeassistant(settings: Settings) -> Settings:
     path = settings.folder / _FILE
     write_private(path, path.read_bytes().rstrip() + b"\nhomeassistant = true\n")
     return load(settings.folder)
+
+
+def write(folder: Path, values: Mapping[str, Any], by: str) -> None:
+    """Write broker.toml; `by` is the command that did it."""
+    # JSON's strings, numbers and lists of them are TOML as well.
+    lines = [f"{key} = {json.dumps(value)}\n" for key, value in values.items()]
+    write_private(folder / _FILE, (f"# Written by `{by}`.\n" + "".join(lines)).encode())
 
 
 def kit_logins(
@@ -256,6 +275,9 @@ def _checked(folder: Path, path: Path, values: dict[str, Any]) -> Settings:
         wanted["kit_port"] = wanted["port"]
     if "homeassistant" in values:
         wanted["homeassistant"] = ("true or false", lambda v: type(v) is bool)
+    if values.get("kind") == GIVEN:
+        del wanted["listen"]
+        wanted["account"] = wanted["kit"]
     unknown = set(values) - set(wanted)
     if unknown:
         raise broken(path, f"it has the unknown setting {sorted(unknown)[0]!r}")
@@ -270,10 +292,11 @@ def _checked(folder: Path, path: Path, values: dict[str, Any]) -> Settings:
         values["port"],
         values["kind"],
         values["profile"],
-        values["listen"],
+        values["names"][0] if values["kind"] == GIVEN else values["listen"],
         values["kit"],
         values.get("kit_port", values["port"]),
         values.get("homeassistant", False),
+        values.get("account", ""),
     )
 
 

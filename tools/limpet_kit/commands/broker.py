@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from .. import ca, paths, registry
-from ..broker import client, matrix, mosquitto, server, settings, timekeeper
+from ..broker import client, given, matrix, mosquitto, server, settings, timekeeper
 from ..broker.connect import ACCEPTED
 from ..console import Console
 from ..errors import NO_BROKER, NOT_FIT, OK, USAGE, KitError
@@ -63,6 +63,25 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     init.add_argument("--embedded", action="store_true", help="do not use Mosquitto")
     init.add_argument("--loopback", action="store_true", help="for programs on this machine only")
     init.add_argument("--yes", action="store_true", help="take the addresses found, do not ask")
+    use = action(
+        "use",
+        "units for a broker that you have: Home Assistant's, a hosted one",
+        "limpet broker use mqtt.example.org --ca ca.crt --accounts logins.txt ~/mine",
+        folder=False,
+    )
+    use.add_argument("server", metavar="HOST[:PORT]", help=f"(port: {settings.PORT})")
+    use.add_argument("folder", metavar="DIR", type=Path, help="the broker's folder, made here")
+    use.add_argument(
+        "--ca", metavar="FILE", type=Path, required=True, help="the one CA that boards shall trust"
+    )
+    use.add_argument(
+        "--accounts",
+        metavar="FILE",
+        required=True,
+        help="name:password lines, mode 0600 (- is stdin): the first is the kit's and may read "
+        "and write limpet/#, each other one is given to one device; again with more: they are "
+        "added",
+    )
     action("run", "run the broker until Ctrl-C", "limpet broker run ~/broker")
     check = action("check", "is it running and well?", "limpet broker check ~/broker --json")
     check.add_argument("--json", action="store_true", help="print one JSON object")
@@ -103,7 +122,13 @@ def run(args: argparse.Namespace) -> int:
     folder = args.folder or paths.home() / "broker"
     if args.action == "init":
         return init(folder, args)
+    if args.action == "use":
+        return use(folder, args)
     chosen = settings.load(folder)
+    if chosen.given and args.action != "check":
+        raise KitError(
+            f"{chosen.server} is your broker: it is not ours to run or sync.", NO_BROKER
+        )
     if args.action == "run":
         return foreground(chosen)
     if args.action == "check":
@@ -148,6 +173,23 @@ def init(folder: Path, args: argparse.Namespace) -> int:
             "or have boards dial a name that stays."
         )
     console.line(f"Next: limpet broker run {made.folder}")
+    return OK
+
+
+def use(folder: Path, args: argparse.Namespace) -> int:
+    """Make the folder of a broker that is there, and say what comes next."""
+    console = Console()
+    host, port = settings.parse_server(args.server)
+    made = given.use(folder, host, port, args.ca, given.read(args.accounts))
+    console.line(f"The kit logs in at {made.server} as {made.account} (profile {made.profile}).")
+    console.line(f"  folder      {made.folder}")
+    console.line(f"  accounts    {given.left(made)} that no device has yet")
+    console.line(
+        "  yours       nothing is administered there: what an account may do, and its end, is "
+        "up to you"
+    )
+    console.line(f"Next: limpet doctor {made.server} --broker {made.folder}")
+    console.line(f"      limpet up PORT --broker {made.folder}")
     return OK
 
 
@@ -278,6 +320,8 @@ def ask(args: argparse.Namespace) -> int:
 
 def check(chosen: settings.Settings, console: Console) -> int:
     """Say how the broker is."""
+    if chosen.given:
+        return check_given(chosen, console)
     running, why = server.open_broker(chosen).running(), ""
     accepted = False
     try:
@@ -317,6 +361,29 @@ def check(chosen: settings.Settings, console: Console) -> int:
         }
     )
     return OK if fine else NO_BROKER
+
+
+def check_given(chosen: settings.Settings, console: Console) -> int:
+    """Say how a broker is that is not ours: what the kit can see of it."""
+    given.hear(chosen)
+    left, days = given.left(chosen), ca.days_left(chosen.folder, "ca.crt")
+    console.line(f"{chosen.server}: your broker, it is not ours to run")
+    console.line(f"login of the kit: accepted, as {chosen.account}")
+    console.line(f"accounts that no device has yet: {left}")
+    console.line(f"its CA: {days:.0f} days left")
+    console.result(
+        {
+            "ok": True,
+            "folder": str(chosen.folder),
+            "server": chosen.server,
+            "kind": chosen.kind,
+            "profile": chosen.profile,
+            "login": True,
+            "accounts_left": left,
+            "ca_days_left": round(days, 1),
+        }
+    )
+    return OK
 
 
 def _choose_names(console: Console, loopback: bool, yes: bool) -> list[str]:

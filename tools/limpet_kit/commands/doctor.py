@@ -9,12 +9,12 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from .. import micropython, paths
+from .. import ca, micropython, paths
 from ..broker.settings import PORT, parse_server
 from ..console import Console, printable
 from ..doctor import board, judge
 from ..doctor.look import Look, look
-from ..errors import FAILED, NOT_FIT, OK, USAGE, KitError
+from ..errors import FAILED, NOT_FIT, OK, KitError
 
 HELP = "look at a server as a board would: chain, names, dates, TLS, and what to mend"
 EPILOG = """examples:
@@ -120,9 +120,4 @@ def _anchors(file: Path | None, folder: Path | None) -> list[x509.Certificate]:
     except OSError as e:
         hint = "" if file else " Name the boards' anchor: --ca FILE."
         raise KitError(f"{path} cannot be read: {e.strerror}.{hint}", FAILED) from None
-    try:
-        if b"-----BEGIN" in content:
-            return x509.load_pem_x509_certificates(content)
-        return [x509.load_der_x509_certificate(content)]
-    except ValueError:
-        raise KitError(f"{path} holds no certificate in PEM or DER.", USAGE) from None
+    return ca.certificates(content, path)

@@ -50,6 +50,12 @@ def run(args: argparse.Namespace) -> int:
             else:
                 ledger.revoke(unit)
         taken = [_tell(ledger, broker, units, args.undo) for broker in {u.broker for u in units}]
+        yours = sorted(
+            name
+            for unit in units
+            if settings.load(ledger.broker_folder(unit.broker)).given
+            for name in ledger.logins(unit.vault)
+        )
     took = time.monotonic() - began
     live = {name for done in taken if done for name in done}
     for unit in units:
@@ -65,16 +71,24 @@ def run(args: argparse.Namespace) -> int:
             "limpet up PORT"
         )
     running = None not in taken
-    if running:
+    if running and not yours:
         console.line(f"the broker took it after {took:.2f} s")
     console.result(
         {
-            "ok": running,
+            "ok": running and not (yours and not args.undo),
+            "yours": yours,
             "devices": [unit.name for unit in units],
             "live": sorted(live),
             "seconds": round(took, 3),
         }
     )
+    if yours and args.undo:
+        console.warn(f"Let it in again at your broker: {', '.join(yours)}")
+    elif yours:
+        raise KitError(
+            f"Remove its account at your broker: {', '.join(yours)}. Until then it can log in.",
+            NO_BROKER,
+        )
     if not running:
         raise KitError("The broker does not run; it will know when it is started.", NO_BROKER)
     return OK

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import paths, plugged, presence, protocol
-from ..broker import server, settings
+from ..broker import given, server, settings
 from ..console import Console
 from ..enrolment import Hello
 from ..errors import OK, KitError
@@ -205,10 +205,14 @@ def _broker(folder: Path) -> dict[str, Any]:
         return {"folder": str(folder), "running": False, "words": str(e), "server": None}
     running = server.open_broker(chosen).running()
     words = f"{chosen.server} ({chosen.kind}), {'running' if running else 'not running'}"
+    if chosen.given:
+        link = "lets the kit in" if running else "does not let the kit in, or is away"
+        words = f"{chosen.server} (yours), {link}; {given.left(chosen)} accounts left"
     return {
         "folder": str(chosen.folder),
         "server": chosen.server,
         "running": running,
+        "given": chosen.given,
         "words": words,
     }
 
@@ -220,7 +224,8 @@ def _next(found: list[Plugged], broker: dict[str, Any], units: list[Unit]) -> li
     if broker["server"] is None:
         steps.append("limpet broker init")
     elif not broker["running"]:
-        steps.append(f"limpet broker run {broker['folder']}")
+        verb = "check" if broker.get("given") else "run"
+        steps.append(f"limpet broker {verb} {broker['folder']}")
     if not found:
         steps.append("limpet up sim    (or plug a board in)")
     for board in free[:3]:

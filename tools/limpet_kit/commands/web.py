@@ -99,6 +99,11 @@ def _serve(args: argparse.Namespace) -> int:
         raise KitError("--port is 1 to 65535, --hours more than 0 and 720 at most.", USAGE)
     console = Console()
     chosen = settings.load(args.broker or paths.home() / "broker")
+    if chosen.given:
+        raise KitError(
+            f"{chosen.server} is your broker: the page needs one whose accounts the kit writes.",
+            NO_BROKER,
+        )
     if not server.open_broker(chosen).running():
         raise KitError("The broker does not run. Start it with: limpet broker run", NO_BROKER)
     with People() as ledger:
