@@ -15,7 +15,7 @@ FIRST = "status"
 COMMANDS = (
     *("up", "flash", "enroll", "rotate", "revoke", "wipe"),
     *("status", "ledger", "doctor"),
-    *("broker", "web", "anchor"),
+    *("broker", "guard", "web", "anchor"),
     *("audit", "attack", "sim", "demo"),
 )
 

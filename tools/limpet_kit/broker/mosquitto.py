@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 OLDEST = (2, 0)
+LOG = "broker.log"
+GUARD = "guard.toml"  # written by `limpet guard install`: the guard reads this broker's log
 # Where package managers put it without telling an ordinary user's PATH.
 _PLACES = ("/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/opt/homebrew/sbin")
 
@@ -34,9 +36,17 @@ persistence true
 persistence_location {folder}/
 autosave_interval 30
 sys_interval 0
-log_dest stderr
 log_timestamp true
 log_timestamp_format %Y-%m-%dT%H:%M:%S
+"""
+# The guard needs a file, also of a broker in the foreground, and of 2.0 its debug lines: no other
+# line names the address of a refused login.
+_GUARDED = """\
+log_dest file {log}
+log_type error
+log_type warning
+log_type notice
+log_type information
 """
 _PASSWORDS = """\
 listener {port} {listen}
@@ -129,15 +139,21 @@ def prepare(settings: Settings) -> list[str]:
         passwords=accounts.PASSWORDS,
         acl=accounts.ACL,
     )
+    if (settings.folder / GUARD).exists():
+        text += _GUARDED.format(log=settings.folder / LOG)
+        text += "log_type debug\n" if version(program) < (2, 1) else ""
+    else:
+        text += "log_dest stderr\n"
+    listen = "" if settings.listen == "::" else settings.listen  # "::" alone would leave out IPv4
     text += _PASSWORDS.format(
         folder=settings.folder,
         port=settings.kit_port,
-        listen=settings.listen if settings.kit_port == settings.port else settings.kit_address,
+        listen=listen if settings.kit_port == settings.port else settings.kit_address,
     )
     text += _KEYED.get(settings.profile, "").format(
         folder=settings.folder,
         port=settings.port,
-        listen=settings.listen,
+        listen=listen,
         keys=keyed.KEYS,
         devices=ca.DEVICES,
         crl=ca.CRL,

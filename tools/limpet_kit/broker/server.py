@@ -26,7 +26,7 @@ from .accounts import Account
 from .files import locked, try_lock, write_private
 from .settings import Settings, kit_logins
 
-LOG = "broker.log"
+LOG = mosquitto.LOG
 PID = "broker.pid"
 SYNC = ".sync.lock"
 TAKEN = ".taken"  # which export the running broker was last seen to have read, and when

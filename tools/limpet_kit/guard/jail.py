@@ -1,0 +1,76 @@
+"""fail2ban, asked and told by its own programs."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from ..errors import FAILED, REFUSED, KitError
+from .files import BANNED, JAILS, KNOWN
+
+FOLDER = Path("/etc/fail2ban")
+PROGRAMS = ("fail2ban-client", "fail2ban-regex", "nft", "setpriv")
+
+
+def require() -> None:
+    """`KitError` when a program that the guard consists of is missing."""
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if missing:
+        raise KitError(
+            f"The guard needs {', '.join(missing)}, not found here. Install with: sudo apt "
+            "install fail2ban nftables",
+            REFUSED,
+        )
+
+
+def tell(fail2ban: Path, *words: str) -> str:
+    """What `fail2ban-client` answers; `KitError` with its words when it fails."""
+    require()
+    done = subprocess.run(
+        ["fail2ban-client", "-c", str(fail2ban), *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    if done.returncode:
+        said = (done.stderr + done.stdout).strip().splitlines() or ["nothing"]
+        raise KitError(
+            f"fail2ban said: {said[-1].strip()}. Does it run (sudo systemctl start fail2ban), and "
+            "is the guard installed (sudo limpet guard install)?",
+            FAILED,
+        )
+    return done.stdout
+
+
+def load(fail2ban: Path) -> bool:
+    """Have a running fail2ban take the guard's files; False when it does not run."""
+    try:
+        tell(fail2ban, "ping")
+    except KitError:
+        return False
+    tell(fail2ban, "reload")
+    return set(JAILS) <= set(tell(fail2ban, "status").replace(",", " ").split())
+
+
+def banned(fail2ban: Path, jail: str = BANNED) -> list[str]:
+    """The addresses that a jail holds."""
+    return sorted(tell(fail2ban, "get", jail, "banip").split())
+
+
+def unban(fail2ban: Path, address: str) -> bool:
+    """Let an address in again; False when it was not banned."""
+    tell(fail2ban, "set", KNOWN, "unbanip", address)
+    return tell(fail2ban, "set", BANNED, "unbanip", address).strip() == "1"
+
+
+def counted(line: str, fail2ban: Path) -> str | None:
+    """The address that the installed filter counts this log line for."""
+    path = fail2ban / "filter.d" / "limpet.conf"
+    done = subprocess.run(
+        ["fail2ban-regex", "-o", "ip", line, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.stdout.strip() or None
