@@ -3,11 +3,12 @@
 import json
 import threading
 import time
+from datetime import datetime
 
 import pytest
 from limpet_kit import cli, registry
-from limpet_kit.broker import client, connect, server
-from limpet_kit.errors import OK, REFUSED
+from limpet_kit.broker import accounts, client, connect, mosquitto, server, state
+from limpet_kit.errors import NO_BROKER, OK, REFUSED
 from limpet_kit.ledger import Ledger
 from rig.broker import KINDS
 from rig.peer import WAIT_S, Device, enrol
@@ -133,3 +134,49 @@ def test_revoking_ends_a_live_session_at_once(broker, fleet, capsys, record_prop
         f"revoke to live session closed ({broker.settings.kind}): "
         f"{min(took) * 1000:.0f} to {max(took) * 1000:.0f} ms",
     )
+
+
+def test_status_says_who_is_there_and_who_was_refused(broker, fleet, capsys):
+    folder, lamp = broker.settings.folder, fleet[0]
+    with Ledger() as ledger:
+        registry.sync(ledger, broker.settings)
+    before = sum(limpet(capsys, "broker", "status", folder)[1]["refused"].values())
+    for _ in range(3):
+        assert lamp.login(accounts.draw_password("text")) == connect.NOT_AUTHORISED
+    with lamp.online(), fleet[1].online():
+        end = time.monotonic() + 15  # Mosquitto counts every five seconds
+        while True:
+            code, said, _ = limpet(capsys, "broker", "status", folder)
+            if (said["sessions"] or 0) >= 2 or time.monotonic() > end:
+                break
+            if broker.settings.kind == "embedded":
+                break
+            time.sleep(0.2)
+    assert (code, said["unsynced"], said["login"]) == (OK, 0, True) and said["days_left"] > 800
+    assert sum(said["refused"].values()) == before + 3
+    if broker.settings.kind == "mosquitto":
+        program = ".".join(map(str, mosquitto.version(mosquitto.find())))
+        assert (said["version"], said["sessions"] >= 2) == (program, True)
+    else:
+        assert (said["version"], said["sessions"]) == (None, None)
+    broker.stop()
+    code, said, _ = limpet(capsys, "broker", "status", folder)
+    assert (code, said["sessions"]) == (NO_BROKER, None)
+    assert sum(said["refused"].values()) == before + 3
+
+
+def test_refused_logins_are_counted_by_the_hour(broker_factory):
+    chosen = broker_factory("embedded", start=False).settings
+    assert state.refused(chosen) is None
+    words = (
+        "Client <unknown> disconnected, not authorised.",
+        "Client x [192.0.2.7:4711] disconnected: not authorised.",
+        "192.0.2.7 refused: wrong account or password",
+        "New client connected from 192.0.2.7:1 as not authorised.",
+    )
+    lines = [
+        f"2026-01-0{day}T{hour}:30:00: {w}" for day in (1, 2) for hour in (10, 15) for w in words
+    ]
+    (chosen.folder / server.LOG).write_text("\n".join(lines) + "\n2026-01-02T15:3")
+    now = datetime(2026, 1, 2, 15, 45).timestamp()
+    assert state.refused(chosen, now) == {"2026-01-02T10": 3, "2026-01-02T15": 3}

@@ -140,8 +140,8 @@ def home_acl() -> tuple[str, ...]:
 
 
 def kit_acl() -> tuple[str, ...]:
-    """What the kit may do: everything below `limpet/`."""
-    return ("readwrite limpet/#",)
+    """What the kit may do: all below `limpet/`, and hear what the broker tells of itself."""
+    return ("readwrite limpet/#", "read $SYS/#")
 
 
 def draw_web() -> str:

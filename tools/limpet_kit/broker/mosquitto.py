@@ -35,7 +35,7 @@ max_packet_size 131072
 persistence true
 persistence_location {folder}/
 autosave_interval 30
-sys_interval 0
+sys_interval 5
 log_timestamp true
 log_timestamp_format %Y-%m-%dT%H:%M:%S
 """

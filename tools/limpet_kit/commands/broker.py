@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from .. import ca, paths, registry
-from ..broker import client, given, matrix, mosquitto, server, settings, timekeeper
+from ..broker import client, given, matrix, mosquitto, server, settings, state, timekeeper
 from ..broker.connect import ACCEPTED
 from ..console import Console
 from ..errors import NO_BROKER, NOT_FIT, OK, USAGE, KitError
@@ -85,6 +85,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     action("run", "run the broker until Ctrl-C", "limpet broker run ~/broker")
     check = action("check", "is it running and well?", "limpet broker check ~/broker --json")
     check.add_argument("--json", action="store_true", help="print one JSON object")
+    status = action(
+        "status",
+        "check, and: version, sessions, refused logins by hour",
+        "limpet broker status ~/broker",
+    )
+    status.add_argument("--json", action="store_true", help="print one JSON object")
     sync = action(
         "sync",
         "make the ledger's accounts the broker's, and see that it took them",
@@ -125,14 +131,14 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "use":
         return use(folder, args)
     chosen = settings.load(folder)
-    if chosen.given and args.action != "check":
+    if chosen.given and args.action not in ("check", "status"):
         raise KitError(
             f"{chosen.server} is your broker: it is not ours to run or sync.", NO_BROKER
         )
     if args.action == "run":
         return foreground(chosen)
-    if args.action == "check":
-        return check(chosen, Console(args.json))
+    if args.action in ("check", "status"):
+        return check(chosen, Console(args.json), more=args.action == "status")
     if args.action == "sync":
         return sync(chosen, Console(args.json), args.force)
     if args.action == "homeassistant":
@@ -318,8 +324,8 @@ def ask(args: argparse.Namespace) -> int:
     return OK if fit else NOT_FIT
 
 
-def check(chosen: settings.Settings, console: Console) -> int:
-    """Say how the broker is."""
+def check(chosen: settings.Settings, console: Console, more: bool = False) -> int:
+    """Say how the broker is; `more` adds version, sessions and refused logins."""
     if chosen.given:
         return check_given(chosen, console)
     running, why = server.open_broker(chosen).running(), ""
@@ -335,9 +341,22 @@ def check(chosen: settings.Settings, console: Console) -> int:
         missing, surplus = registry.unsynced(ledger, chosen)
     left = ca.days_left(chosen.folder)
     fine = running and accepted and left > 0
+    said = {
+        "ok": fine,
+        "folder": str(chosen.folder),
+        "server": chosen.server,
+        "kind": chosen.kind,
+        "profile": chosen.profile,
+        "running": running,
+        "login": accepted,
+        "days_left": round(left, 1),
+        "unsynced": len(missing) + len(surplus),
+    }
     console.line(f"{chosen.server}: {'running' if running else 'not running'}, {chosen.kind}")
     console.line(f"login of the kit: {'accepted' if accepted else why or 'not tried'}")
     console.line(f"certificate: {left:.0f} days left")
+    if more:
+        said.update(_more(chosen, console, accepted))
     if not running:
         console.warn(f"Start it with: limpet broker run {chosen.folder}")
     if missing or surplus:
@@ -347,19 +366,7 @@ def check(chosen: settings.Settings, console: Console) -> int:
         )
     if left < SOON_DAYS:
         console.warn(f"The server certificate in {chosen.folder} ends soon or has ended.")
-    console.result(
-        {
-            "ok": fine,
-            "folder": str(chosen.folder),
-            "server": chosen.server,
-            "kind": chosen.kind,
-            "profile": chosen.profile,
-            "running": running,
-            "login": accepted,
-            "days_left": round(left, 1),
-            "unsynced": len(missing) + len(surplus),
-        }
-    )
+    console.result(said)
     return OK if fine else NO_BROKER
 
 
@@ -384,6 +391,25 @@ def check_given(chosen: settings.Settings, console: Console) -> int:
         }
     )
     return OK
+
+
+def _more(chosen: settings.Settings, console: Console, accepted: bool) -> dict[str, object]:
+    """What only `status` says."""
+    version, sessions = state.told(chosen) if accepted else (None, None)
+    refused = state.refused(chosen)
+    console.line(f"version: {version or 'not told'}")
+    console.line(
+        f"sessions: {'not told' if sessions is None else sessions}, the kit's own among them"
+    )
+    if refused is None:
+        console.line(
+            "refused logins: no log is kept (limpet broker run writes it to the terminal)"
+        )
+    else:
+        console.line(f"refused logins in {state.HOURS} hours: {sum(refused.values())}")
+        for hour, count in refused.items():
+            console.line(f"  {hour.replace('T', ' ')} h  {count}")
+    return {"version": version, "sessions": sessions, "refused": refused}
 
 
 def _choose_names(console: Console, loopback: bool, yes: bool) -> list[str]:
