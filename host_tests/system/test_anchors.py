@@ -46,7 +46,7 @@ def server():
 
 @pytest.fixture
 def device(tmp_path, server):
-    place = SimpleNamespace(settings=SimpleNamespace(profile="binary", server=""))
+    place = SimpleNamespace(settings=SimpleNamespace(profile="binary", given=False, server=""))
     servers = [f"localhost:{server.port}"]
     made = Device(tmp_path / "lamp-1", place, "lamp-1", servers=servers, anchor=OLD.der)
     yield made

@@ -115,7 +115,7 @@ def broker():
 
 @pytest.fixture
 def device(tmp_path, broker):
-    place = SimpleNamespace(settings=SimpleNamespace(profile="binary", server=""))
+    place = SimpleNamespace(settings=SimpleNamespace(profile="binary", given=False, server=""))
     servers = [f"localhost:{broker.port}"]
     made = Device(tmp_path / "lamp-1", place, "lamp-1", servers=servers, anchor=root().der)
     yield made

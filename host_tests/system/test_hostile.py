@@ -350,7 +350,7 @@ def devices(tmp_path):
     made = []
 
     def make(anchor, *servers, profile="binary", port=None):
-        settings = SimpleNamespace(profile=profile, server=servers[0])
+        settings = SimpleNamespace(profile=profile, given=False, server=servers[0])
         place = SimpleNamespace(settings=settings)
         name = f"lamp-{len(made)}"
         device = Device(

@@ -126,7 +126,9 @@ def test_revoking_ends_the_live_session(profile, broker_factory, device_factory,
 def test_a_certificate_of_another_ca_is_refused(broker_factory, device_factory, tmp_path):
     broker = broker_factory("mosquitto", profile="x509")
     ca.make_devices(tmp_path)
-    place = SimpleNamespace(folder=tmp_path, profile="x509", server=broker.settings.server)
+    place = SimpleNamespace(
+        folder=tmp_path, profile="x509", given=False, server=broker.settings.server
+    )
     own = ca.anchor_der(broker.settings.folder)
     device = Device(tmp_path / "d", SimpleNamespace(settings=place), "lamp-1", anchor=own)
     device.run(SKETCH, first=FIRST)
