@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ from typing import Any, Protocol
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from .errors import USAGE, KitError
+from .secret import Secret
 
 
 class Advance(Protocol):
@@ -22,6 +26,19 @@ def printable(text: str, limit: int = 200) -> str:
     """Text that a board or a server sent, safe for a terminal: no control characters, bounded."""
     clean = "".join(c if c.isprintable() else "?" for c in text)
     return clean if len(clean) <= limit else clean[: limit - 3] + "..."
+
+
+def typed_secret(words: str, twice: bool = True) -> Secret:
+    """Asked for at a terminal without echo, a new one `twice`; else the first line of stdin."""
+    if not sys.stdin.isatty():
+        return Secret(sys.stdin.readline().rstrip("\r\n").encode())
+    try:
+        typed = getpass.getpass(f"{words}: ")
+        if twice and getpass.getpass("once more: ") != typed:
+            raise KitError("The two are not the same; nothing was changed.", USAGE)
+    except EOFError:
+        raise KitError("Nothing was typed; nothing was changed.", USAGE) from None
+    return Secret(typed.encode())
 
 
 class Console:

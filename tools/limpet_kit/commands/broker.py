@@ -11,11 +11,23 @@ from pathlib import Path
 from types import FrameType
 
 from .. import ca, paths, registry
-from ..broker import client, given, matrix, mosquitto, server, settings, state, timekeeper
+from ..broker import (
+    backup,
+    client,
+    given,
+    matrix,
+    mosquitto,
+    server,
+    settings,
+    state,
+    timekeeper,
+)
 from ..broker.connect import ACCEPTED
-from ..console import Console
+from ..broker.files import write_private
+from ..console import Console, typed_secret
 from ..errors import NO_BROKER, NOT_FIT, OK, USAGE, KitError
 from ..ledger import Ledger
+from .ledger import free
 
 HELP = "make and run the broker that boards log in to"
 EPILOG = "example:  limpet broker init --host broker.local 192.168.1.20 && limpet broker run"
@@ -118,6 +130,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     asked.add_argument("--draw", metavar="FILE", type=Path, help="write the accounts it needs")
     asked.add_argument("--accounts", metavar="FILE", type=Path, help="accounts it was given")
     asked.add_argument("--json", action="store_true", help="print one JSON object last")
+    for name, words, example in (
+        (
+            "backup",
+            "settings, accounts, CA, ledger and kit keys into one encrypted file",
+            "limpet broker backup limpet.backup   (the passphrase is asked for, twice)\n"
+            "  limpet broker backup limpet.backup ~/broker < passphrase.txt",
+        ),
+        (
+            "restore",
+            "bring back what `backup` wrote; overwrites nothing",
+            "limpet broker restore limpet.backup && limpet broker sync && limpet broker run\n"
+            "  limpet broker restore limpet.backup ~/broker < passphrase.txt",
+        ),
+    ):
+        kept = action(name, words, example, folder=False)
+        kept.add_argument("file", metavar="FILE", type=Path, help="the encrypted file")
+        kept.add_argument("folder", metavar="DIR", nargs="?", type=Path, help=_FOLDER)
+        kept.add_argument("--json", action="store_true", help="print one JSON object last")
     action("stop", "end a broker that runs in the background", "limpet broker stop ~/broker")
 
 
@@ -130,11 +160,15 @@ def run(args: argparse.Namespace) -> int:
         return init(folder, args)
     if args.action == "use":
         return use(folder, args)
+    if args.action == "restore":
+        return restore(folder, Console(args.json), args.file)
     chosen = settings.load(folder)
     if chosen.given and args.action not in ("check", "status"):
         raise KitError(
-            f"{chosen.server} is your broker: it is not ours to run or sync.", NO_BROKER
+            f"{chosen.server} is your broker: it is not ours to run, sync or back up.", NO_BROKER
         )
+    if args.action == "backup":
+        return back_up(chosen, Console(args.json), args.file)
     if args.action == "run":
         return foreground(chosen)
     if args.action in ("check", "status"):
@@ -322,6 +356,39 @@ def ask(args: argparse.Namespace) -> int:
     fit = all(found.values())
     console.result({"ok": fit, "brokers": columns, "profiles": found})
     return OK if fit else NOT_FIT
+
+
+def back_up(chosen: settings.Settings, console: Console, file: Path) -> int:
+    """One encrypted file of this broker and of the kit on this machine."""
+    free(file)
+    passphrase = typed_secret(f"passphrase (not shown, {backup.SHORTEST} characters or more)")
+    entries = backup.gather(chosen)
+    write_private(file.absolute(), backup.seal(entries, passphrase))
+    keys = sum("/" not in name and name.endswith(".key") for name in entries)
+    console.line(f"{file} holds the broker in {chosen.folder}, the ledger, and kit keys: {keys}.")
+    console.line("Keep the passphrase elsewhere: without it nobody can open the file.")
+    if not keys:
+        console.warn("There is no kit key here; boards that were enrolled elsewhere need theirs.")
+    console.result({"ok": True, "file": str(file), "files": sorted(entries), "kit_keys": keys})
+    return OK
+
+
+def restore(folder: Path, console: Console, file: Path) -> int:
+    """The broker of a backup in `folder`, ledger and kit keys in the kit's own folder."""
+    backup.check(file)
+    backup.vacant(folder)
+    passphrase = typed_secret("passphrase (not shown)", twice=False)
+    entries = backup.unseal(file, passphrase)
+    made = backup.restore(entries, folder)
+    console.line(f"Restored the broker in {made.folder}, ledger and kit keys in {paths.home()}.")
+    console.line(
+        "Boards go on dialling "
+        f"{made.server}, which must lead to this machine. What was enrolled or rotated after the "
+        "backup is not known here and has to be enrolled anew."
+    )
+    console.line(f"Next: limpet broker sync {made.folder} && limpet broker run {made.folder}")
+    console.result({"ok": True, "folder": str(made.folder), "files": sorted(entries)})
+    return OK
 
 
 def check(chosen: settings.Settings, console: Console, more: bool = False) -> int:

@@ -119,7 +119,7 @@ def _show(console: Console, ledger: Ledger, unit: Unit) -> int:
 
 def _export(console: Console, ledger: Ledger, file: Path) -> int:
     """A CSV file; cells that a spreadsheet would take for a formula get a quote before them."""
-    _free(file)
+    free(file)
     units = ledger.units(gone=True)
     text = io.StringIO()
     table = csv.writer(text)
@@ -135,7 +135,7 @@ def _export(console: Console, ledger: Ledger, file: Path) -> int:
 
 
 def _backup(console: Console, ledger: Ledger, file: Path) -> int:
-    _free(file)
+    free(file)
     ledger.backup(file)
     console.line(f"{file} is a copy. No secret is in it; the kit key needs a backup of its own:")
     console.line(f"  {kitkey.path()}")
@@ -165,7 +165,8 @@ def _cell(value: object) -> str:
     return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
-def _free(file: Path) -> None:
+def free(file: Path) -> None:
+    """See that `file` can be made and is not there yet."""
     if file.exists() or not file.parent.is_dir():
         why = "is there already" if file.exists() else "lies in no folder that exists"
         raise KitError(f"{file} {why}; nothing was written.", USAGE)

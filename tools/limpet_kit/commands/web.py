@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import getpass
-import sys
 from pathlib import Path
 
 from .. import paths, registry
 from ..broker import server, settings
-from ..console import Console
+from ..console import Console, typed_secret
 from ..errors import NO_BROKER, OK, USAGE, KitError
 from ..secret import Secret
 from ..web import people, serve
@@ -136,16 +134,7 @@ def _list(console: Console, found: list[Person]) -> int:
 
 
 def _password() -> Secret:
-    """A new password: typed twice at a terminal, otherwise the first line of stdin."""
-    if not sys.stdin.isatty():
-        return Secret(sys.stdin.readline().rstrip("\r\n").encode())
-    try:
-        typed = getpass.getpass(f"password (not shown, {people.SHORTEST} characters or more): ")
-        if getpass.getpass("once more: ") != typed:
-            raise KitError("The two are not the same; nothing was changed.", USAGE)
-    except EOFError:
-        raise KitError("No password was given; nothing was changed.", USAGE) from None
-    return Secret(typed.encode())
+    return typed_secret(f"password (not shown, {people.SHORTEST} characters or more)")
 
 
 def _action(
