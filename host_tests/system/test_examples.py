@@ -107,6 +107,7 @@ class Running:
 def test_every_sketch_is_tested_and_short():
     here = Path(__file__)
     tests = here.read_text() + here.with_name("test_smq.py").read_text()
+    tests += here.with_name("test_use.py").read_text()
     for sketch in EXAMPLES.glob("*.py"):
         lines = sketch.read_text().splitlines()
         assert len(lines) < 60 and f'("{sketch.name}"' in tests, sketch.name

@@ -14,11 +14,13 @@ from limpet_kit.attack import certificates
 from limpet_kit.broker import given, mosquitto, settings
 from limpet_kit.errors import ENROLLED, NO_BROKER, OK, REFUSED, USAGE, KitError
 from rig.broker import free_port, require
+from rig.micropython import ROOT
 
 KIT, DEVICES = (
     ("kit", "kit-secret"),
     [(f"dev-{n}", f"secret-{n}-{8 * n}0123456789") for n in "abc"],
 )
+EXAMPLES = ROOT / "firmware" / "examples"
 OTHER = ("deaf", "deaf-secret")
 
 pytestmark = pytest.mark.mosquitto
@@ -103,7 +105,11 @@ def test_up_rotate_and_revoke_at_a_broker_of_ones_own(theirs, sim_factory, tmp_p
     # A name that is taken costs no account.
     assert cli.main(["up", f"sim:{boards[1].name}", "--name", "lamp-1", *where]) == ENROLLED
     assert given.left(chosen) == 1
-    assert cli.main(["up", f"sim:{boards[1].name}", "--name", "lamp-2", *where]) == OK
+    sketch = str(EXAMPLES.joinpath("cloud.py"))
+    capsys.readouterr()
+    more = ["--name", "lamp-2", "--main", sketch]
+    assert cli.main(["up", f"sim:{boards[1].name}", *more, *where]) == OK
+    assert "up/free" in capsys.readouterr().out
     assert (folder / given.USED).read_text().split() == ["dev-a", "dev-b", "dev-c"]
     kept = b"".join(path.read_bytes() for path in folder.iterdir())
     assert b"secret-" not in kept.replace(KIT[1].encode(), b"")
