@@ -180,3 +180,34 @@ def test_refused_logins_are_counted_by_the_hour(broker_factory):
     (chosen.folder / server.LOG).write_text("\n".join(lines) + "\n2026-01-02T15:3")
     now = datetime(2026, 1, 2, 15, 45).timestamp()
     assert state.refused(chosen, now) == {"2026-01-02T10": 3, "2026-01-02T15": 3}
+
+
+@pytest.mark.slow
+@pytest.mark.mosquitto
+@pytest.mark.parametrize(
+    ("count", "acl", "limit_s"), [(5_000, accounts.device_acl, 2), (100_000, lambda _: (), 4)]
+)
+def test_a_large_fleet(broker_factory, record_property, count, acl, limit_s):
+    """Mosquitto's time to read ACL lines grows with the square of the accounts that have any."""
+    broker = broker_factory("mosquitto")
+    kept = accounts.verifier(accounts.draw_password("text"))
+    fleet = [
+        accounts.Account(accounts.draw_account(), kept, acl(f"lamp-{n}")) for n in range(count)
+    ]
+    began = time.monotonic()
+    assert server.sync(broker.settings, fleet)
+    first = time.monotonic() - began
+    new = Device(broker, "new")
+    time.sleep(server.APART_S)
+    began = time.monotonic()
+    assert server.sync(broker.settings, [*fleet, new.account]) and new.login() == 0
+    added = time.monotonic() - began
+    with open(f"/proc/{broker.pid()}/status") as file:
+        memory = next(line.split(":")[1].strip() for line in file if line.startswith("VmRSS"))
+    what = "with a device's ACL" if acl("lamp-1") else "without ACL lines"
+    record_property(
+        "measured",
+        f"{count:,} accounts {what}: sync {first:.2f} s, one more accepted after {added:.2f} s, "
+        f"broker {memory}",
+    )
+    assert added < limit_s
