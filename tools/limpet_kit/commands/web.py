@@ -55,7 +55,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         which.add_argument(
             "--every-device",
             action="store_true",
-            help="all devices, also later ones, and the alerts of the guard",
+            help="all devices, also later ones",
         )
     change.add_argument("--password", action="store_true", help="ask for a new password")
     _user(users, "remove", "lock a person out, live pages too", "limpet web user remove anna")
