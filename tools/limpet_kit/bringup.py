@@ -226,7 +226,12 @@ def _explained(error: KitError, unit: Unit, logs: list[SerialLog]) -> KitError:
             NOT_ONLINE,
         )
     said = [line for line in logs[-1].rest() if line][-3:]
-    return KitError(f"{error} The board says: {' / '.join(said)}", NOT_ONLINE) if said else error
+    if not said:
+        return error
+    words = f"{error} The board says: {' / '.join(said)}"
+    if any(line.startswith("REFUSED") for line in said):
+        words += f" If the broker does not know its account any more: --replace {unit.name}"
+    return KitError(words, NOT_ONLINE)
 
 
 def _at_prompt(
