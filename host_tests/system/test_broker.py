@@ -500,7 +500,8 @@ def test_messages_wait_for_who_asks(broker):
 def test_the_kit_trusts_only_its_own_broker(broker, broker_factory):
     """Another CA's broker on the port, and one whose certificate is for another name."""
     other = broker_factory("embedded", start=False).settings
-    wrong_ca = dataclasses.replace(other, port=broker.settings.port)
+    port = broker.settings.port
+    wrong_ca = dataclasses.replace(other, port=port, kit_port=port)
     with pytest.raises(KitError, match="is not the one of"), client.KitClient(wrong_ca):
         pass
     ours = broker.settings

@@ -96,7 +96,7 @@ def _refused(device, profile):
     """The next failures are refusals, whatever of the last connection comes first.
 
     An alert is lost at times, when the server closes while we write: then the next try tells."""
-    for _ in range(8):
+    for _ in range(40):  # on a busy machine, many
         line = device.wait("failed")["line"]
         if line.startswith(REFUSED[profile]):
             return
