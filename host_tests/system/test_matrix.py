@@ -18,9 +18,10 @@ def nothing(done, total):
 
 def column(title):
     """The answers that the table in the docs gives for one broker, by case."""
+    section = DOCS.read_text().split("\n## What brokers take\n")[1].split("\n## ")[0]
     rows = [
         [cell.strip() for cell in line.strip("| \n").split(" | ")]
-        for line in DOCS.read_text().split("\n## What brokers take\n")[1].splitlines()
+        for line in section.splitlines()
         if line.startswith("| ")
     ]
     number = next(n for n, name in enumerate(rows[0]) if name.startswith(title))
