@@ -4,22 +4,15 @@ MQTT 3.1.1, not 5: every broker speaks it, and what 5 adds (properties on each p
 device code and bytes for nothing that it needs.
 """
 
-import os
-
 from . import packets, vault
 from .dial import Dialler, interface
 from .flight import WAIT, Flight, Message
-from .keeper import OFFLINE, UNPROVISIONED, Keeper
-from .logins import Logins
+from .keeper import Keeper
+from .logins import Logins, random_bits
 from .session import DONE
-from .status import Status
+from .status import OFFLINE, UNPROVISIONED, Status
 from .times import SERVERS
 from .topics import Router
-
-
-def random_bits():
-    """24 random bits."""
-    return int.from_bytes(os.urandom(3), "big")
 
 
 class Life:

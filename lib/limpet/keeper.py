@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import json
 from time import ticks_add, ticks_diff, ticks_ms
 
 from micropython import const
@@ -14,18 +13,11 @@ from .errors import LimpetError, Lost, Refused
 from .kit import Kit
 from .logins import classify
 from .session import Session
+from .status import CONNECTING, OFFLINE, ONLINE, REFUSED, UNPROVISIONED, UNTRUSTED, About, offline
 from .times import Times
-
-UNPROVISIONED = "UNPROVISIONED"
-OFFLINE = "OFFLINE"
-CONNECTING = "CONNECTING"
-ONLINE = "ONLINE"
-UNTRUSTED = "UNTRUSTED"
-REFUSED = "REFUSED"
 
 _BEAT_MS = const(2_000)  # the watchdog is fed this often; an RP2040's bites after 8.3 s
 _SLACK_MS = const(10_000)  # by which a step may exceed its time before the watchdog starves
-_SOON_DAYS = const(60)  # from here on a certificate's end is warned of
 _GOODBYE_MS = const(1_000)
 
 WAITED = Refused("REFUSED", "before the reset")
@@ -57,6 +49,7 @@ class Keeper:
         self._dialler = dialler
         self._times = Times(logins, dialler, status.log, time_servers)
         router.time = self._times.told
+        self._about = About(dialler, self._times)
         self._wifi = wifi
         self._router = router
         self.flight = flight
@@ -69,11 +62,9 @@ class Keeper:
         self.settled = asyncio.Event()  # online, or never to be
         self.now = asyncio.Event()  # set it to end a pause
         self._tasks = None
-        self._link = None
-        self._linked = None  # the session from its first packet on
+        self._link = self._linked = None  # the latter is its session, from its first packet on
         self._until = 0  # ticks before which the present step must show progress
         self._subscribed = ()  # filters that the server of a persistent session has
-        self._distrust = ""  # code of the last server that was not ours, told at the next login
 
     def start(self):
         """Begin to connect; nothing when that has been done."""
@@ -92,8 +83,7 @@ class Keeper:
 
     async def close(self):
         """Say goodbye if online, and stop. What is in the queue stays for the next `start`."""
-        tasks = self._tasks or ()
-        self._tasks = None
+        tasks, self._tasks = self._tasks or (), None
         if self.session:
             try:
                 await asyncio.wait_for_ms(self._goodbye(self.session), _GOODBYE_MS)
@@ -108,7 +98,7 @@ class Keeper:
         self._status.set(OFFLINE, "closed")
 
     async def _goodbye(self, session):
-        await session.publish(self._router.state, self._about("closed"), packets.RETAIN)
+        await session.publish(self._router.state, offline("closed"), packets.RETAIN)
         await session.goodbye()
 
     # -- connecting
@@ -132,19 +122,17 @@ class Keeper:
         try:
             record = self.logins.record()
         except LimpetError as e:
-            record = None
-            why = e
+            record, why = None, e
         if not record:
             self._status.set(UNPROVISIONED, why)
             self.settled.set()
             await self._kit.wiped()
             return False
-        if not self._waited and self.logins.waiting():
+        waited, self._waited = self._waited, True
+        if not waited and self.logins.waiting():
             record.wipe()
-            self._waited = True
             await self._pause(WAITED, self.logins.waiting())
             return True
-        self._waited = True
         try:
             failure = await self._connect(record)
         except LimpetError as e:
@@ -184,29 +172,8 @@ class Keeper:
 
     def _hello(self, record):
         self.logins.sending()
-        will = (self._router.state, self._about("lost"), 1, True)
+        will = (self._router.state, offline("lost"), 1, True)
         return hello(record, self.keepalive, self._clean, will)
-
-    def _about(self, cause, record=None):
-        """The retained state: offline with a cause, or online."""
-        if cause:
-            return json.dumps({"state": "offline", "cause": cause}).encode()
-        about = {"state": "online", "generation": record.generation}
-        if self._distrust:
-            about["distrusted"] = self._distrust
-        if self._times.refused:
-            about["time"] = "refused"
-        days = self._dialler.days_left()
-        if days:
-            about["anchor_days"], about["server_days"] = days
-        return json.dumps(about).encode()
-
-    def _warning(self):
-        """Words for a certificate that ends soon, otherwise empty."""
-        for whose, days in zip(("anchor", "server"), self._dialler.days_left()):
-            if days <= _SOON_DAYS:
-                return "the certificate of the %s ends in %d days" % (whose, days)
-        return ""
 
     # -- online
 
@@ -253,10 +220,12 @@ class Keeper:
         self.logins.accepted(record)
         session.flow()
         self.session = session
-        self._status.set(ONLINE, self._warning())
+        self._status.set(ONLINE, self._about.warning())
         self.settled.set()
-        await session.publish(self._router.state, self._about("", record), packets.RETAIN)
-        self._distrust = ""
+        await session.publish(
+            self._router.state, self._about.online(record.generation), packets.RETAIN
+        )
+        self._about.distrust = ""
         await self._kit.serve(session, record)
 
     async def _ask(self, session, filters):
@@ -307,7 +276,7 @@ class Keeper:
         """Say why, and wait as the schedule says, or for `pause`."""
         kind = classify(failure)
         if kind == retry.UNTRUSTED:
-            self._distrust = failure.code
+            self._about.distrust = failure.code
             self._times.failed(failure)
         if pause is None:
             pause = self.logins.failed(failure)

@@ -40,7 +40,7 @@ class Kit:
             await self._tell(self._logins.acknowledgement(record))
         while True:
             if not await self._something():
-                self._scrub()
+                self._vault.scrub()
             elif self._box:
                 box = self._box
                 self._box = None
@@ -86,14 +86,8 @@ class Kit:
         await session.goodbye()
         session.fail(Lost(CHANGE))
 
-    def _scrub(self):
-        if self._vault.scrub_due and not self._vault.pending:
-            from . import slots
-
-            slots.scrub(self._vault)
-
     async def wiped(self):
         """After a wipe: leave nothing of the old secrets in the flash."""
         while self._vault.scrub_due:
-            self._scrub()
+            self._vault.scrub()
             await asyncio.sleep_ms(_STEP_MS // 20)

@@ -3,6 +3,7 @@
 The one place where the vault and the schedules meet: PROTOCOLS.md 3 and 7.
 """
 
+import os
 from time import ticks_add, ticks_diff, ticks_ms
 
 from micropython import const
@@ -16,6 +17,11 @@ _AGAIN_MS = (600_000, 3_600_000)  # after its first and its second strike a pend
 _NOTE_MS = const(900_000)  # what is left of a refused wait is written this often at most
 _STEPS = const(6)
 CHANGE = "CHANGE"  # code of a connection that we end to log in with another record
+
+
+def random_bits():
+    """24 random bits."""
+    return int.from_bytes(os.urandom(3), "big")
 
 
 class Logins:

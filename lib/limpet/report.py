@@ -8,7 +8,8 @@ from micropython import const
 from .dial import hello
 from .errors import LimpetError, Lost
 from .flight import Message
-from .keeper import UNPROVISIONED, WAITED
+from .keeper import WAITED
+from .status import UNPROVISIONED
 
 _ACK_MS = const(20_000)
 

@@ -9,16 +9,16 @@ import struct
 from micropython import const
 
 from . import record, vault
-from .client import Life, random_bits
+from .client import Life
 from .dial import Dialler, interface
 from .errors import Lost, Refused
 from .flight import RAISE, Flight
-from .keeper import OFFLINE, ONLINE, Keeper
+from .keeper import Keeper
 from .link import Link
-from .logins import Logins
+from .logins import Logins, random_bits
 from .packets import In
 from .session import Session
-from .status import Status
+from .status import OFFLINE, ONLINE, Status
 from .times import SERVERS
 
 _SELF = const("self")  # the topic of what is sent to this client alone

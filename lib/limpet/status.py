@@ -1,11 +1,20 @@
 """What a client is doing and why, for people and sketches; what it has done, in numbers."""
 
 import asyncio
+import json
 from time import ticks_diff, ticks_ms
 
 from micropython import const
 
+UNPROVISIONED = "UNPROVISIONED"
+OFFLINE = "OFFLINE"
+CONNECTING = "CONNECTING"
+ONLINE = "ONLINE"
+UNTRUSTED = "UNTRUSTED"
+REFUSED = "REFUSED"
+
 _KEPT = const(8)  # changes that a slow reader of events can catch up with
+_SOON_DAYS = const(60)  # from here on a certificate's end is warned of
 
 
 def _silent(line):
@@ -67,3 +76,39 @@ class Status:
         if self._next_at is None:
             return 0
         return max(0, (ticks_diff(self._next_at, ticks_ms()) + 999) // 1000)
+
+
+class About:
+    """What the device says of itself once it is online.
+
+    `distrust` is the code of the last server that was not ours, to be told at the next login.
+    """
+
+    def __init__(self, dialler, times):
+        self._dialler = dialler
+        self._times = times
+        self.distrust = ""
+
+    def online(self, generation):
+        """The retained state, as JSON."""
+        about = {"state": "online", "generation": generation}
+        if self.distrust:
+            about["distrusted"] = self.distrust
+        if self._times.refused:
+            about["time"] = "refused"
+        days = self._dialler.days_left()
+        if days:
+            about["anchor_days"], about["server_days"] = days
+        return json.dumps(about).encode()
+
+    def warning(self):
+        """Words for a certificate that ends soon, otherwise empty."""
+        for whose, days in zip(("anchor", "server"), self._dialler.days_left()):
+            if days <= _SOON_DAYS:
+                return "the certificate of the %s ends in %d days" % (whose, days)
+        return ""
+
+
+def offline(cause):
+    """The retained state of one that has gone: its goodbye, or its will."""
+    return json.dumps({"state": "offline", "cause": cause}).encode()

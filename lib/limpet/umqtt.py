@@ -9,7 +9,6 @@ are taken within wait_msg and check_msg: a sketch that never calls them gets non
 """
 
 import json
-import os
 from time import ticks_diff, ticks_ms
 
 from micropython import const
@@ -20,7 +19,7 @@ from . import packets, vault
 from .blocking import NAP_MS, Connection, Waits
 from .dial import Dialler, hello, interface
 from .errors import LimpetError, Lost
-from .logins import CHANGE, Logins
+from .logins import CHANGE, Logins, random_bits
 from .times import Times
 from .topics import Router
 
@@ -54,7 +53,7 @@ class MQTTClient(robust.MQTTClient):
         self._waits = Waits(self._feed)
         self._wifi = interface(self._say) if wifi is None else wifi
         self._store = store or vault.Vault()
-        self._logins = Logins(self._store, _random)
+        self._logins = Logins(self._store, random_bits)
         self._dialler = Dialler()
         self._router = Router(self._say)
         self._times = Times(self._logins, self._dialler, self._say)
@@ -214,7 +213,7 @@ class MQTTClient(robust.MQTTClient):
     # -- errands
 
     def _receive(self, ms):
-        """As _next, but over any number of connections."""
+        """As Connection.next, but over any number of connections."""
         while True:
             try:
                 op = self._wire.next(ms)
@@ -227,7 +226,7 @@ class MQTTClient(robust.MQTTClient):
         self._box = bytes(payload)
 
     def _errand(self, op):
-        """What the kit wants, at most once a second; `op` as of _next. kit.py does the same."""
+        """What the kit wants, at most once a second; `op` as of Connection.next (as kit.py)."""
         if ticks_diff(ticks_ms(), self._errand_at) < _ERRAND_MS:
             return
         self._errand_at = ticks_ms()
@@ -246,10 +245,8 @@ class MQTTClient(robust.MQTTClient):
                 self._store.wipe()
                 raise Lost("WIPED")
             restart = then == changes.RESTART
-        elif op is None and self._store.scrub_due and not self._store.pending:
-            from . import slots
-
-            slots.scrub(self._store)
+        elif op is None:
+            self._store.scrub()
         if restart:
             self._wire.goodbye()
             raise Lost(CHANGE)
@@ -261,10 +258,6 @@ class MQTTClient(robust.MQTTClient):
             topic = topic[len(below) :]
         if not self._router.take(in_, topic) and self.cb:
             self.cb(topic, bytes(in_.view[in_.payload : in_.end]))
-
-
-def _random():
-    return int.from_bytes(os.urandom(3), "big")
 
 
 def _state(state):

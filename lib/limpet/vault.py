@@ -127,6 +127,13 @@ class Vault:
 
         slots.wipe(self)
 
+    def scrub(self):
+        """One small step of removing old secrets, if one is due and nothing is on trial."""
+        if self.scrub_due and not self.pending:
+            from . import slots
+
+            slots.scrub(self)
+
     # -- the journal
 
     def note(self, **values):
