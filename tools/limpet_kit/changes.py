@@ -7,7 +7,6 @@ acknowledgement alone, never for a time-out. Whatever is cut here is finished by
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -210,20 +209,11 @@ class Exchange:
     def _retained_boxes(self) -> dict[str, int]:
         """Sequence of the box that the broker keeps, by unit."""
         found: dict[str, int] = {}
-        marker = secrets.token_bytes(8)  # comes back behind what was retained
-        self._client.subscribe("limpet/+/kit/set")
-        self._client.publish("limpet/kit/kit/set", marker)
-        end = time.monotonic() + RETAINED_S
-        while time.monotonic() < end:
-            message = self._client.wait(
-                lambda topic, _: topic.endswith("/kit/set"), end - time.monotonic()
-            )
-            if message is None or message[1] == marker:
-                break
-            unit = self._units.get(message[0].split("/")[1])
+        for topic, payload in self._client.retained("limpet/+/kit/set", RETAINED_S).items():
+            unit = self._units.get(topic.split("/")[1])
             if unit:
                 vault = bytes.fromhex(unit.vault)
-                box = protocol.open_control(self._key(unit), vault, message[1])
+                box = protocol.open_control(self._key(unit), vault, payload)
                 found.update({unit.name: box[1]} if box else {})
         return found
 

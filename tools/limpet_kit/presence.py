@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 
 from .broker import settings
 from .broker.client import KitClient
@@ -40,21 +39,9 @@ def of(ledger: Ledger, units: list[Unit]) -> dict[str, tuple[str, str]]:
 
 def _states(chosen: settings.Settings) -> dict[str, bytes]:
     """Device to the state that the broker has retained for it."""
-    states: dict[str, bytes] = {}
-    marker = secrets.token_bytes(8)  # comes back behind what is retained
-
-    def last(topic: str, payload: bytes) -> bool:
-        parts = topic.split("/")
-        if parts[2:] == ["state"]:
-            states[parts[1]] = payload
-        return payload == marker
-
     with KitClient(chosen, _ASK_S) as client:
-        client.subscribe("limpet/+/state")
-        client.subscribe("limpet/kit/marker")
-        client.publish("limpet/kit/marker", marker)
-        client.wait(last, _ASK_S)
-    return states
+        found = client.retained("limpet/+/state", _ASK_S)
+    return {topic.split("/")[1]: payload for topic, payload in found.items()}
 
 
 def in_words(payload: bytes | None) -> str:

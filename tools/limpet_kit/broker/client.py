@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import secrets
 import socket
 import ssl
 import threading
@@ -24,12 +25,13 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from ..errors import NO_BROKER, USAGE, KitError
 from ..secret import Secret
-from . import connect
+from . import connect, rules
 from .files import try_lock
 from .settings import Settings
 
 TIMEOUT_S = 10.0
 LOOK_S = 0.25  # between two looks whether waiting has a point
+_MARKER = "limpet/kit/marker"  # a topic of the kit alone
 KEPT = 10_000  # messages that nobody waited for
 
 
@@ -182,6 +184,27 @@ class KitClient:
                 f"subscribe to {topic_filter}.",
                 NO_BROKER,
             )
+
+    def retained(self, topic_filter: str, timeout_s: float) -> dict[str, bytes]:
+        """What the broker keeps on topics of this filter, topic to payload; subscribes to it.
+
+        What has come by then when the broker does not deliver all within `timeout_s`.
+        """
+        marker = secrets.token_bytes(8)  # comes back behind what is kept
+        self.subscribe(topic_filter)
+        self.subscribe(_MARKER)
+        self.publish(_MARKER, marker)
+        found: dict[str, bytes] = {}
+        end = time.monotonic() + timeout_s
+
+        def is_wanted(topic: str, payload: bytes) -> bool:
+            return payload == marker or rules.matches(topic_filter, topic)
+
+        while message := self.wait(is_wanted, end - time.monotonic()):
+            if message[1] == marker:
+                break
+            found[message[0]] = message[1]
+        return found
 
     def wait(
         self,

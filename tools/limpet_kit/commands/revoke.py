@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import secrets
 import time
 from contextlib import ExitStack, suppress
 
@@ -117,7 +116,10 @@ def _tell(ledger: Ledger, broker: str, units: list[Unit], undo: bool) -> set[str
         client, live = None, set()
         with suppress(KitError):  # whatever it is, revoking comes first
             client = stack.enter_context(KitClient(chosen))
-            live = names & _online(client)
+            states = client.retained("limpet/+/state", _STATE_S)
+            live = {
+                name for name in names if b'"online"' in states.get(f"limpet/{name}/state", b"")
+            }
         if not registry.sync(ledger, chosen, at_once=True):
             return None
         for name in names:
@@ -125,19 +127,3 @@ def _tell(ledger: Ledger, broker: str, units: list[Unit], undo: bool) -> set[str
                 if client:
                     client.publish(f"limpet/{name}/{branch}", b"", retain=True)
     return live
-
-
-def _online(client: KitClient) -> set[str]:
-    """Names of the devices whose state says that they are online."""
-    found: set[str] = set()
-    marker = secrets.token_bytes(8)  # comes back behind what was retained
-
-    def collect(topic: str, payload: bytes) -> bool:
-        if b'"online"' in payload:
-            found.add(topic.split("/")[1])
-        return payload == marker
-
-    client.subscribe("limpet/+/state")
-    client.publish("limpet/kit/state", marker)
-    client.wait(collect, _STATE_S)
-    return found
