@@ -8,12 +8,10 @@ import sys
 import time
 
 import pytest
-from limpet_kit import bringup
+from limpet_kit import bringup, wifi
 from limpet_kit.broker.client import KitClient
 from limpet_kit.console import Console
 from limpet_kit.enrolment import Plan
-from limpet_kit.secret import Secret
-from limpet_kit.wifi import Network
 from rig.broker import KINDS
 from rig.micropython import ROOT
 
@@ -34,7 +32,7 @@ def unit(sim_factory, broker_factory):
     def make(kind="mosquitto"):
         broker = broker_factory(kind)
         board = sim_factory()
-        plan = Plan(networks=lambda: [Network(b"simulated", Secret(b""))], name=NAME)
+        plan = Plan(networks=wifi.simulated, name=NAME)
         bringup.bring_up(
             f"sim:{board.name}",
             broker.settings,

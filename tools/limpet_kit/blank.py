@@ -142,7 +142,7 @@ def _over_serial(
     """The way of an ESP32."""
     ports.ready(port, port)
     chip = flash.look(port)
-    fits = [b for b in boards.everyone() if b.boot and b.boot.chip == chip.kind]
+    fits = boards.booting(chip=chip.kind)
     board = wanted or _only(fits, f"an {chip.kind}")
     assert board.boot is not None
     if board.boot.chip != chip.kind:
@@ -179,7 +179,7 @@ def _over_drive(
         )
     if wanted is None:
         kind = flash.board_id(wish.drive) if wish.drive else _only_drive()
-        fits = [b for b in boards.everyone() if b.boot and kind and b.boot.drive == kind]
+        fits = boards.booting(drive=kind)
         wanted = _only(fits, f"the drive of an {kind or 'unknown board'}")
     file, data = _image(wanted, wish, console, step)
     if port:
@@ -235,12 +235,9 @@ def _only_drive() -> str:
                 "the cable carry data? To try without a board: limpet up sim",
                 NO_BOARD,
             )
-        raise KitError(f"Say which board it is, with --board: {', '.join(_real())}.", USAGE)
+        names = [board.name for board in boards.real()]
+        raise KitError(f"Say which board it is, with --board: {', '.join(names)}.", USAGE)
     return kinds.pop()
-
-
-def _real() -> list[str]:
-    return [board.name for board in boards.everyone() if not board.simulated]
 
 
 def _wait(port: str | None, before: set[str], board: Definition, file: Path, step: Step) -> Filled:
@@ -287,9 +284,7 @@ def _candidates(port: str | None, before: set[str], board: Definition) -> list[s
     new = [
         found.device
         for found in list_ports.comports()
-        if found.device not in before
-        and found.vid is not None
-        and f"{found.vid:04x}:{found.pid or 0:04x}" in board.usb
+        if found.device not in before and ports.usb_id(found) in board.usb
     ]
     if len(new) > 1:
         raise KitError(

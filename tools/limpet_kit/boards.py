@@ -116,6 +116,26 @@ def everyone() -> list[Board]:
     return [load(name) for name in names()]
 
 
+def real() -> list[Board]:
+    """Those that are not simulated."""
+    return [board for board in everyone() if not board.simulated]
+
+
+def booting(chip: str = "", drive: str = "") -> list[Board]:
+    """Those whose boot ROM says that it is this chip, or shows this drive."""
+    return [
+        board
+        for board in everyone()
+        if board.boot
+        and ((chip and board.boot.chip == chip) or (drive and board.boot.drive == drive))
+    ]
+
+
+def with_usb(usb: str) -> list[Board]:
+    """Those that show themselves with this USB id, `vvvv:pppp`."""
+    return [board for board in everyone() if usb in board.usb]
+
+
 def parse(name: str, file: Path) -> Board:
     """Read one definition file; `KitError` names what is wrong in it."""
     try:

@@ -12,9 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from serial.tools import list_ports
-
-from . import blank, boards, enrolment, install, ports, sim
+from . import blank, enrolment, install, ports, sim
 from .blank import Wish
 from .board import Board, NoMicroPython
 from .broker import server, settings
@@ -101,12 +99,7 @@ def find() -> str | None:
 
     Raises `KitError` (USAGE) when there is more than one to choose from.
     """
-    known = {usb for board in boards.everyone() for usb in board.usb}
-    found = [
-        one.device
-        for one in list_ports.comports()
-        if one.vid is not None and f"{one.vid:04x}:{one.pid or 0:04x}" in known
-    ]
+    found = ports.of_boards()
     if len(found) > 1:
         raise KitError(f"Several boards are plugged in; name one: {', '.join(found)}.", USAGE)
     return found[0] if found else None

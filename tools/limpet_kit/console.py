@@ -28,6 +28,12 @@ def printable(text: str, limit: int = 200) -> str:
     return clean if len(clean) <= limit else clean[: limit - 3] + "..."
 
 
+def csv_cell(value: object) -> str:
+    """Text of a CSV cell; what a spreadsheet would take for a formula gets a quote before it."""
+    text = "" if value is None else str(value)
+    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
 def typed_secret(words: str, twice: bool = True) -> Secret:
     """Asked for at a terminal without echo, a new one `twice`; else the first line of stdin."""
     if not sys.stdin.isatty():

@@ -397,19 +397,12 @@ class Ledger:
         """A unit has shown this generation; one that is lower than it was when `unit` was read is
         remembered, and makes an alert. The unit as it is now."""
         if 0 < generation < unit.generation:
-            with self._transaction():
-                self._db.execute(
-                    "UPDATE unit SET older = ?, older_at = ? WHERE vault = ?",
-                    (generation, int(time.time()), unit.vault),
-                )
+            self._note(unit.vault, older=generation, older_at=int(time.time()))
         return self.unit(unit.vault) or unit
 
     def clear(self, unit: Unit) -> None:
         """Forget a unit's alert."""
-        with self._transaction():
-            self._db.execute(
-                "UPDATE unit SET older = 0, older_at = 0 WHERE vault = ?", (unit.vault,)
-            )
+        self._note(unit.vault, older=0, older_at=0)
 
     def revoke(self, unit: Unit) -> None:
         """Lock a unit out: its accounts leave the export, its open change is void. It wins over

@@ -16,9 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from serial.tools import list_ports
-
-from . import boards
+from . import ports as serial_ports
 from .broker.files import locked
 from .console import printable
 from .errors import FAILED, INTERRUPTED, MEANINGS, KitError
@@ -106,7 +104,7 @@ class _Job:
         self.began = time.time()
         self._ends = time.monotonic() + LIMIT_S
         self._process = subprocess.Popen(
-            [*command, *([port] if port else [])],
+            [*command, port],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -170,16 +168,6 @@ def _last_object(text: str) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def plugged() -> set[str]:
-    """The serial ports at which a board of ours is, by its USB id."""
-    known = {usb for board in boards.everyone() for usb in board.usb}
-    return {
-        port.device
-        for port in list_ports.comports()
-        if port.vid is not None and f"{port.vid:04x}:{port.pid or 0:04x}" in known
-    }
-
-
 def watch(
     run: Run,
     options: list[str],
@@ -203,7 +191,7 @@ def watch(
     try:
         while True:
             if ports is None:
-                there = plugged()
+                there = set(serial_ports.of_boards())
                 done &= there
                 waiting = sorted(there - done - set(jobs))
             while waiting and len(jobs) < at_once and (count is None or ended + len(jobs) < count):

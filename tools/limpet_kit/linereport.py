@@ -8,10 +8,10 @@ import io
 import time
 
 from .broker.files import write_private
+from .console import csv_cell
 from .line import Record, Run
 
 _COLUMNS = ("when", "port", "unit", "result", "seconds", "online_s", "flashed", "enrolled", "why")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Limpet: production run</title>
@@ -23,7 +23,7 @@ body {{ margin: 2rem auto; max-width: 70rem; padding: 0 1rem }}
 b {{ font-size: 2rem }} p span {{ margin-right: 2rem }}
 table {{ border-collapse: collapse; width: 100% }}
 th, td {{ text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #8884 }}
-tr.apart td {{ background: #d002 }} td.n {{ text-align: right }}
+tr.apart td {{ background: #d002 }}
 </style></head><body>
 <h1>Production run</h1>
 <p>{when}</p>
@@ -71,7 +71,7 @@ def _csv(run: Run) -> str:
     writer = csv.writer(text)
     writer.writerow(_COLUMNS)
     for record in run.records:
-        writer.writerow("'" + cell if cell.startswith(_FORMULA) else cell for cell in _row(record))
+        writer.writerow(map(csv_cell, _row(record)))
     return text.getvalue()
 
 

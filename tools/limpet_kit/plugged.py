@@ -63,7 +63,7 @@ def boards(units: list[Unit]) -> list[Plugged]:
     chips = {unit.chip: unit.name for unit in units}
     found = [_at(port, chips) for port in sorted(list_ports.comports()) if port.vid is not None]
     for place, kind in flash.drives():
-        fits = tuple(b.name for b in definitions.everyone() if b.boot and b.boot.drive == kind)
+        fits = tuple(b.name for b in definitions.booting(drive=kind))
         what = f"a board in its boot mode, drive {printable(str(place), 80)}"
         found.append(Plugged("", "", what, fits))
     for board in sim.all():
@@ -80,8 +80,8 @@ def boards(units: list[Unit]) -> list[Plugged]:
 
 
 def _at(port: Any, chips: dict[str, str]) -> Plugged:
-    usb = f"{port.vid:04x}:{port.pid or 0:04x}"
-    fits = tuple(one.name for one in definitions.everyone() if usb in one.usb)
+    usb = ports.usb_id(port)
+    fits = tuple(b.name for b in definitions.with_usb(usb))
     what = printable(port.description or "serial port", 60)
     why = ""
     if by := ports.holder(port.device):
@@ -120,8 +120,6 @@ def ask(ledger: Ledger, port: str) -> Answer:
                 chip = flash.look(device, reset=True)
             except KitError:
                 raise e from None
-            fits = tuple(
-                b.name for b in definitions.everyone() if b.boot and b.boot.chip == chip.kind
-            )
+            fits = tuple(b.name for b in definitions.booting(chip=chip.kind))
             return Answer(port, "boot ROM", chip=chip.kind, flash=chip.flash, fits=fits)
         raise

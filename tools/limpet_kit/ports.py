@@ -10,7 +10,7 @@ from typing import Any
 
 from serial.tools import list_ports
 
-from . import sim
+from . import boards, sim
 from .console import printable
 from .errors import NO_BOARD, REFUSED, KitError
 
@@ -40,6 +40,17 @@ def resolve(port: str) -> str:
             REFUSED,
         )
     return port
+
+
+def usb_id(port: Any) -> str:
+    """`vvvv:pppp` of one of pyserial's ports; empty where it is none of USB."""
+    return f"{port.vid:04x}:{port.pid or 0:04x}" if port.vid is not None else ""
+
+
+def of_boards() -> list[str]:
+    """The serial ports at which, by its USB id, a board is that has a definition."""
+    known = {usb for board in boards.everyone() for usb in board.usb}
+    return [port.device for port in list_ports.comports() if usb_id(port) in known]
 
 
 def is_there(port: str) -> bool:

@@ -20,7 +20,6 @@ from .broker.client import KitClient
 from .broker.settings import Settings
 from .console import Console
 from .enrolment import Plan
-from .secret import Secret
 from .seriallog import SerialLog
 from .sim import SimBoard
 from .wifi import Network
@@ -128,7 +127,7 @@ class BoardUnderTest:
         chosen = broker.settings
         if through:
             chosen = replace(chosen, port=through.port)
-        plan = Plan(_networks if self.sim is None else _any_network, name=name)
+        plan = Plan(_networks if self.sim is None else wifi.simulated, name=name)
         silent = Console(as_json=True)
         bringup.bring_up(
             self.port,
@@ -198,11 +197,6 @@ def _content(source: Source) -> bytes:
     if isinstance(source, Path):
         return source.read_bytes()
     return source.encode() if isinstance(source, str) else source
-
-
-def _any_network() -> list[Network]:
-    """The default world of a simulated board holds any network."""
-    return [Network(b"simulated", Secret(b""))]
 
 
 def _networks() -> list[Network]:

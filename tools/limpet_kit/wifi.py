@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import protocol
-from .errors import NO_NETWORK, REFUSED, KitError
+from .broker.files import refuse_readable
+from .errors import NO_NETWORK, KitError
 from .secret import Secret
 
 VARIABLE = "LIMPET_WIFI"
@@ -54,6 +55,11 @@ def parse(text: str, where: str) -> list[Network]:
     return found
 
 
+def simulated() -> list[Network]:
+    """For a simulated board, whose world holds any network unless it is told otherwise."""
+    return [Network(b"simulated", Secret(b""))]
+
+
 def text(networks: list[Network]) -> str:
     """The form that `parse` reads."""
     return "".join(f"{n.ssid.decode()}\n{n.key.reveal().decode()}\n" for n in networks)
@@ -78,10 +84,7 @@ def _ask() -> list[Network]:
 
 def _read(file: Path) -> str:
     try:
-        if file.stat().st_mode & 0o077:
-            raise KitError(
-                f"Others can read {file}, which holds Wi-Fi keys: chmod 600 {file}", REFUSED
-            )
+        refuse_readable(file, "Wi-Fi keys")
         return file.read_text("utf-8")
     except FileNotFoundError:
         raise KitError(

@@ -20,7 +20,6 @@ import io
 import os
 import re
 import secrets
-import shutil
 import tarfile
 import tempfile
 from pathlib import Path
@@ -34,7 +33,7 @@ from ..errors import FAILED, REFUSED, USAGE, KitError
 from ..ledger import Ledger
 from ..secret import Secret
 from . import settings
-from .files import sync_folder, write_private
+from .files import beside, sync_folder, write_private
 from .settings import Settings
 
 SHORTEST = 12  # characters: who holds the file may guess without anybody noticing
@@ -144,32 +143,27 @@ def restore(entries: dict[str, bytes], folder: Path) -> Settings:
     """
     folder = folder.expanduser().absolute()
     vacant(folder)
-    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    staged = Path(tempfile.mkdtemp(prefix=".restore.", dir=paths.home()))
     placed: list[Path] = []
-    try:
-        for name, content in entries.items():
-            base = name.rpartition("/")[2]
-            write_private((building if name.startswith(_BROKER) else staged) / base, content)
-        chosen = settings.load(building)
-        with Ledger(staged / _LEDGER) as ledger:
-            ledger.know_broker(chosen.kit, folder, chosen.server)
-        with interrupt.undisturbed():
-            for path in sorted(staged.iterdir()):
-                target = paths.home() / path.name
-                os.link(path, target)  # other than a rename it never replaces
-                placed.append(target)
-            os.replace(building, folder)
-    except BaseException as e:
-        for path in placed:
-            path.unlink()
-        shutil.rmtree(building, ignore_errors=True)
-        if isinstance(e, OSError):
-            raise KitError(f"Nothing was restored: {e.strerror}.", FAILED) from None
-        raise
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+    with beside(folder) as building, beside(paths.home() / "restore") as staged:
+        try:
+            for name, content in entries.items():
+                base = name.rpartition("/")[2]
+                write_private((building if name.startswith(_BROKER) else staged) / base, content)
+            chosen = settings.load(building)
+            with Ledger(staged / _LEDGER) as ledger:
+                ledger.know_broker(chosen.kit, folder, chosen.server)
+            with interrupt.undisturbed():
+                for path in sorted(staged.iterdir()):
+                    target = paths.home() / path.name
+                    os.link(path, target)  # other than a rename it never replaces
+                    placed.append(target)
+                os.replace(building, folder)
+        except BaseException as e:
+            for path in placed:
+                path.unlink()
+            if isinstance(e, OSError):
+                raise KitError(f"Nothing was restored: {e.strerror}.", FAILED) from None
+            raise
     sync_folder(folder.parent)
     sync_folder(paths.home())
     return settings.load(folder)

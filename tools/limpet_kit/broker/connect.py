@@ -6,6 +6,7 @@ know who is there before anything of the packet takes effect.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from ..secret import Secret
@@ -73,6 +74,23 @@ def encode(connect: Connect) -> bytes:
         length += bytes((seven | (0x80 if left else 0),))
         if not left:
             return bytes((PACKET,)) + length + body
+
+
+async def read(reader: asyncio.StreamReader) -> bytes:
+    """The body of the first packet, for `parse`. Raises `Malformed` when it is no CONNECT."""
+    if await reader.readexactly(1) != bytes((PACKET,)):
+        raise Malformed
+    length = 0
+    for shift in (0, 7, 14):
+        byte = (await reader.readexactly(1))[0]
+        length |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            break
+    else:
+        raise Malformed
+    if length > LONGEST:
+        raise Malformed
+    return await reader.readexactly(length)
 
 
 def parse(body: bytes) -> Connect:

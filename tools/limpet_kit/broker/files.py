@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from ..errors import REFUSED, KitError
 
 try:
     import fcntl
@@ -30,6 +33,24 @@ def write_private(path: Path, data: bytes) -> None:
         os.unlink(temporary)
         raise
     sync_folder(path.parent)
+
+
+def refuse_readable(path: Path, holds: str) -> None:
+    """`KitError` (REFUSED) when others can read a file; `holds` says what is in it."""
+    if path.stat().st_mode & 0o077:
+        raise KitError(f"Others can read {path}, which holds {holds}: chmod 600 {path}", REFUSED)
+
+
+@contextmanager
+def beside(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder`, to be filled and then to take its place (`os.replace`);
+    where that does not come, nothing stays of it."""
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -64,7 +64,7 @@ class Gate:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str
     ) -> connect.Connect | None:
         try:
-            packet = await asyncio.wait_for(_read_connect(reader), CONNECT_S)
+            packet = await asyncio.wait_for(connect.read(reader), CONNECT_S)
             said = connect.parse(packet)
         except connect.Malformed:
             log.info("%s sent no valid CONNECT", peer)
@@ -169,20 +169,3 @@ class _Visit(ReaderAdapter):  # type: ignore[misc]
     def feed_eof(self) -> None:
         """Part of amqtt's interface."""
         self._over = True
-
-
-async def _read_connect(reader: asyncio.StreamReader) -> bytes:
-    """The body of the first packet, which has to be a CONNECT."""
-    if await reader.readexactly(1) != bytes((connect.PACKET,)):
-        raise connect.Malformed
-    length = 0
-    for shift in (0, 7, 14):
-        byte = (await reader.readexactly(1))[0]
-        length |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            break
-    else:
-        raise connect.Malformed
-    if length > connect.LONGEST:
-        raise connect.Malformed
-    return await reader.readexactly(length)

@@ -11,17 +11,15 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from .. import ca
-from ..errors import ENROLLED, NO_BROKER, REFUSED, USAGE, KitError
+from ..errors import ENROLLED, NO_BROKER, USAGE, KitError
 from ..secret import Secret
 from . import accounts, client, connect, settings
-from .files import locked, sync_folder, write_private
+from .files import beside, locked, refuse_readable, sync_folder, write_private
 from .settings import Settings
 
 ACCOUNTS, USED = "given.accounts", "given.used"
@@ -59,9 +57,7 @@ def use(folder: Path, host: str, port: int, anchor: Path, logins: list[Login]) -
         "kit": before.kit if before else accounts.KIT_PREFIX + accounts.draw_account()[:16],
         "account": kit,
     }
-    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with beside(folder) as building:
         write_private(building / "ca.crt", ca.read_anchor(anchor))
         write_private(building / "kit.password", password.reveal() + b"\n")
         settings.write(building, values, "limpet broker use")
@@ -78,8 +74,6 @@ def use(folder: Path, host: str, port: int, anchor: Path, logins: list[Login]) -
                 _store(folder, [login for login in free.items() if login[0] not in taken])
             for name in ("ca.crt", "kit.password", "broker.toml"):
                 write_private(folder / name, (building / name).read_bytes())
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     sync_folder(folder.parent)
     return settings.load(folder)
 
@@ -150,10 +144,7 @@ def read(source: str) -> list[Login]:
         return parse(sys.stdin.buffer.read(), "stdin")
     file = Path(source)
     try:
-        if file.stat().st_mode & 0o077:
-            raise KitError(
-                f"Others can read {file}, which holds passwords: chmod 600 {file}", REFUSED
-            )
+        refuse_readable(file, "passwords")
         return parse(file.read_bytes(), source)
     except OSError as e:
         raise KitError(f"{file} cannot be read: {e.strerror}.", USAGE) from None

@@ -14,9 +14,7 @@ import contextlib
 import ipaddress
 import json
 import os
-import shutil
 import socket
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +25,7 @@ from ..errors import NO_BROKER, USAGE, KitError
 from ..secret import Secret
 from . import accounts, keyed, mosquitto
 from .accounts import Account
-from .files import sync_folder, write_private
+from .files import beside, sync_folder, write_private
 
 PORT = 8883
 # Kind of broker: the credential profiles that it can take, the best one first.
@@ -182,9 +180,7 @@ def create(
         values["kit_port"] = _port_beside(port)
     settings = _checked(folder, Path(_FILE), values)
 
-    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with beside(folder) as building:
         ca.make(building, list(settings.names), rsa=rsa, demo=demo)
         if profile == "psk":
             write_private(building / keyed.KEYS, b"")
@@ -195,9 +191,6 @@ def create(
         accounts.write(building, kit_logins(settings, password, {}))
         write(building, values, "limpet broker init")
         os.replace(building, folder)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
     sync_folder(folder.parent)
     return settings
 

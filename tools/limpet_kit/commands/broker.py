@@ -27,6 +27,7 @@ from ..broker.files import write_private
 from ..console import Console, typed_secret
 from ..errors import NO_BROKER, NOT_FIT, OK, USAGE, KitError
 from ..ledger import Ledger
+from . import action as add_action
 from .ledger import free
 
 HELP = "make and run the broker that boards log in to"
@@ -42,13 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     def action(
         name: str, words: str, example: str, folder: bool = True
     ) -> argparse.ArgumentParser:
-        sub = actions.add_parser(
-            name,
-            help=words,
-            description=words,
-            epilog=f"example:  {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        sub = add_action(actions, name, words, example)
         if folder:
             sub.add_argument("folder", metavar="DIR", nargs="?", type=Path, help=_FOLDER)
         return sub

@@ -43,7 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def choice(parser: argparse.ArgumentParser) -> None:
     """The options that say which firmware goes onto which board; `wish` reads them."""
-    real = [board.name for board in boards.everyone() if not board.simulated]
+    real = [board.name for board in boards.real()]
     parser.add_argument(
         "--board",
         choices=real,

@@ -15,6 +15,7 @@ from ..errors import FAILED, OK, REFUSED, KitError
 from ..guard import alerts, files, filters, jail, thresholds
 from ..guard.owner import as_owner
 from ..secret import Secret
+from . import action as add_action
 
 HELP = "ban addresses that guess passwords at the broker (fail2ban, nftables)"
 EPILOG = """examples:
@@ -30,13 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     def action(name: str, words: str, example: str) -> argparse.ArgumentParser:
-        sub = actions.add_parser(
-            name,
-            help=words,
-            description=words,
-            epilog=f"example:  {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        sub = add_action(actions, name, words, example)
         if name != "alert":
             sub.add_argument(
                 "--fail2ban", metavar="DIR", type=Path, default=jail.FOLDER, help="its folder"

@@ -12,9 +12,10 @@ from typing import Any
 
 from .. import kitkey, protocol
 from ..broker.files import write_private
-from ..console import Console
+from ..console import Console, csv_cell
 from ..errors import OK, REFUSED, USAGE, KitError
 from ..ledger import NEW, Ledger, Unit
+from . import action as add_action
 
 HELP = "list the enrolled units, give up what was cut, clear alerts"
 EPILOG = "example:  limpet ledger list && limpet ledger show lamp-1"
@@ -25,13 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     def action(name: str, words: str, example: str) -> argparse.ArgumentParser:
-        sub = actions.add_parser(
-            name,
-            help=words,
-            description=words,
-            epilog=f"example:  {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        sub = add_action(actions, name, words, example)
         sub.add_argument("--json", action="store_true", help="print JSON")
         return sub
 
@@ -127,7 +122,7 @@ def _export(console: Console, ledger: Ledger, file: Path) -> int:
     for unit in units:
         values = {**asdict(unit), "source": protocol.SOURCES[unit.source][0]}
         values.update(created=when(unit.created), changed=when(unit.changed))
-        table.writerow([_cell(value) for value in values.values()])
+        table.writerow([csv_cell(value) for value in values.values()])
     write_private(file, text.getvalue().encode())
     console.line(f"{len(units)} units are in {file}. No secret is in it.")
     console.result({"ok": True, "units": len(units), "file": str(file)})
@@ -158,11 +153,6 @@ def _import(console: Console, ledger: Ledger, file: Path) -> int:
     console.line("Their kit key is not in it: bring that back from its own backup.")
     console.result({"ok": True, "units": names})
     return OK
-
-
-def _cell(value: object) -> str:
-    text = "" if value is None else str(value)
-    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def free(file: Path) -> None:

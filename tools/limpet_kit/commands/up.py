@@ -11,8 +11,6 @@ from pathlib import Path
 from .. import bringup, enrolment, install, kitkey, line, linereport, paths, ports, wifi
 from ..console import Console, printable
 from ..errors import FAILED, INTERRUPTED, OK, USAGE, KitError
-from ..secret import Secret
-from ..wifi import Network
 from . import enroll, flash
 
 HELP = "bring a board online: MicroPython, library, credential, application, until its first word"
@@ -50,19 +48,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="what carries the files (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
-    line = parser.add_argument_group("a production line")
-    line.add_argument("--watch", action="store_true", help="bring up every board plugged in")
-    line.add_argument(
+    batch = parser.add_argument_group("a production line")
+    batch.add_argument("--watch", action="store_true", help="bring up every board plugged in")
+    batch.add_argument(
         "--run",
         dest="run_",
         metavar="DIR",
         type=Path,
         help="the run's folder: its report; goes on with an older one",
     )
-    line.add_argument("--ports", metavar="P,P...", help="these alone, each once, then end")
-    line.add_argument("--count", metavar="N", type=int, help="end after so many boards")
-    line.add_argument("--at-once", metavar="N", type=int, default=4, help="(default: %(default)s)")
-    line.add_argument(
+    batch.add_argument("--ports", metavar="P,P...", help="these alone, each once, then end")
+    batch.add_argument("--count", metavar="N", type=int, help="end after so many boards")
+    batch.add_argument(
+        "--at-once", metavar="N", type=int, default=4, help="(default: %(default)s)"
+    )
+    batch.add_argument(
         "--kit-key",
         metavar="FILE",
         type=Path,
@@ -91,8 +91,7 @@ def run(args: argparse.Namespace) -> int:
         args.broker or paths.home() / "broker", for_simulated and not args.broker, step
     )
     if for_simulated and not args.wifi and wifi.VARIABLE not in os.environ:
-        # Its default world holds any network: nobody has to type one.
-        plan = replace(plan, networks=lambda: [Network(b"simulated", Secret(b""))])
+        plan = replace(plan, networks=wifi.simulated)
     done = bringup.bring_up(
         port,
         chosen,

@@ -12,6 +12,7 @@ from ..errors import NO_BROKER, OK, USAGE, KitError
 from ..secret import Secret
 from ..web import people, serve
 from ..web.people import People, Person
+from . import action
 from .ledger import when
 
 HELP = "serve the web page that shows and commands devices; say who may log in"
@@ -59,7 +60,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         )
     change.add_argument("--password", action="store_true", help="ask for a new password")
     _user(users, "remove", "lock a person out, live pages too", "limpet web user remove anna")
-    listed = _action(users, "list", "all people and their devices", "limpet web user list")
+    listed = action(users, "list", "all people and their devices", "limpet web user list")
     listed.add_argument("--json", action="store_true", help="print one JSON list")
 
 
@@ -137,28 +138,13 @@ def _password() -> Secret:
     return typed_secret(f"password (not shown, {people.SHORTEST} characters or more)")
 
 
-def _action(
-    actions: argparse._SubParsersAction[argparse.ArgumentParser],
-    name: str,
-    words: str,
-    example: str,
-) -> argparse.ArgumentParser:
-    return actions.add_parser(
-        name,
-        help=words,
-        description=words,
-        epilog=f"example:  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-
-
 def _user(
     users: argparse._SubParsersAction[argparse.ArgumentParser],
     name: str,
     words: str,
     example: str,
 ) -> argparse.ArgumentParser:
-    sub = _action(users, name, words, example)
+    sub = action(users, name, words, example)
     sub.add_argument("name", metavar="NAME", help="3 to 32 of a-z, 0-9 and -")
     sub.add_argument("--json", action="store_true", help="print one JSON object last")
     return sub

@@ -92,24 +92,15 @@ async def _join(window: WebSocket, seat: Seat | None, settings: Settings) -> int
 
 async def _hello(window: WebSocket, seat: Seat) -> bytes:
     """The page's CONNECT, made the seat's: its keep-alive is taken, nothing else."""
-    packet = await _frame(window)
+    frame = asyncio.StreamReader()
+    frame.feed_data(await _frame(window))
+    frame.feed_eof()
     try:
-        if packet[:1] != bytes((connect.PACKET,)):
-            raise connect.Malformed
-        length, at = 0, 1
-        while True:
-            byte = packet[at] if at < min(5, len(packet)) else 0xFF
-            length |= (byte & 0x7F) << 7 * (at - 1)
-            at += 1
-            if byte < 0x80:
-                break
-            if at > 4:
-                raise connect.Malformed
-        if len(packet) != at + length:
-            raise connect.Malformed
-        said = connect.parse(packet[at:])
-    except (connect.Malformed, connect.OtherProtocol):
+        said = connect.parse(await connect.read(frame))
+    except (connect.Malformed, connect.OtherProtocol, EOFError):
         raise _Close(UNFIT) from None
+    if not frame.at_eof():
+        raise _Close(UNFIT)
     keepalive = min(said.keepalive or KEEPALIVE_S, KEEPALIVE_S)
     return connect.encode(
         connect.Connect(seat.account, seat.password, seat.account, keepalive=keepalive)
