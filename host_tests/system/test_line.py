@@ -13,7 +13,6 @@ from limpet_kit import kitkey, line, linereport
 from limpet_kit.board import Board
 from limpet_kit.ledger import ACTIVE, Ledger
 from limpet_kit.line import Record, Run
-from rig.sim import interruptible
 
 
 @pytest.fixture
@@ -101,7 +100,6 @@ def test_ctrl_c_leaves_nothing_half_counted(station, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=interruptible,
     )
     while "begins" not in process.stderr.readline():
         assert process.poll() is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -16,6 +16,22 @@ def like_ctrl_c() -> Iterator[None]:
     before = {number: signal.signal(number, _interrupt) for number in _ENDING}
     try:
         yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def noticed() -> Iterator[Callable[[], bool]]:
+    """What is inside is not interrupted; it asks whether Ctrl-C or one of the others came.
+
+    For a loop that starts programs: an exception in the midst of a fork is lost.
+    """
+    came: list[int] = []
+    numbers = (signal.SIGINT, *_ENDING)
+    before = {number: signal.signal(number, lambda n, _: came.append(n)) for number in numbers}
+    try:
+        yield lambda: bool(came)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

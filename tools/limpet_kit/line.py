@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from . import interrupt
 from . import ports as serial_ports
 from .broker.files import locked
 from .console import printable
@@ -91,11 +92,6 @@ class Run:
         return [record for record in last.values() if not record.ok]
 
 
-def _listen() -> None:
-    """A line in the background ignores Ctrl-C; its boards must not, when it ends them."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 class _Job:
     """One board at work."""
 
@@ -112,7 +108,6 @@ class _Job:
             errors="replace",
             env=environment,
             start_new_session=True,  # Ctrl-C comes from us, once
-            preexec_fn=_listen,
         )
 
     def poll(self) -> Record | None:
@@ -142,7 +137,8 @@ class _Job:
         online_s = said.get("online_s")
         words = ""
         if code:
-            code = FAILED if code < 0 else code
+            if code < 0:  # a signal; ours may come before it has begun to listen
+                code = INTERRUPTED if code == -signal.SIGINT else FAILED
             lines = [line for line in err.splitlines() if line.startswith("limpet up: ")]
             words = lines[-1].removeprefix("limpet up: ") if lines else err.strip()[-200:]
             words = printable(words or MEANINGS.get(code, "it failed"), 500)
@@ -176,8 +172,9 @@ def watch(
     told: Callable[[str, Record | None], None],
     ports: list[str] | None = None,
     count: int | None = None,
-) -> None:
-    """Bring up what is plugged in, until Ctrl-C, or until `count` boards are done.
+) -> bool:
+    """Bring up what is plugged in, until Ctrl-C, or until `count` boards are done; whether it was
+    stopped.
 
     With `ports` those alone, each once, then it ends. `options` and `environment` are for each
     `limpet up`. `told(port, None)` says that one begins, `told(port, record)` what became of it.
@@ -188,29 +185,32 @@ def watch(
     jobs: dict[str, _Job] = {}
     done: set[str] = set()
     ended = 0
-    try:
-        while True:
-            if ports is None:
-                there = set(serial_ports.of_boards())
-                done &= there
-                waiting = sorted(there - done - set(jobs))
-            while waiting and len(jobs) < at_once and (count is None or ended + len(jobs) < count):
-                port = waiting.pop(0)
-                told(port, None)
-                jobs[port] = _Job(port, command, environment)
-            for port, job in list(jobs.items()):
-                record = job.poll()
-                if record:
-                    del jobs[port]
-                    done.add(port)
-                    ended += 1
-                    run.add(record)
-                    told(port, record)
-            if not jobs and ((ports is not None and not waiting) or ended == count):
-                return
-            time.sleep(_POLL_S)
-    finally:
-        for job in jobs.values():
-            record = job.stop()
-            run.add(record)
-            told(record.port, record)
+    with interrupt.noticed() as stopped:
+        try:
+            while not stopped():
+                if ports is None:
+                    there = set(serial_ports.of_boards())
+                    done &= there
+                    waiting = sorted(there - done - set(jobs))
+                room = at_once if count is None else min(at_once, count - ended)
+                while waiting and len(jobs) < room:
+                    port = waiting.pop(0)
+                    told(port, None)
+                    jobs[port] = _Job(port, command, environment)
+                for port, job in list(jobs.items()):
+                    record = job.poll()
+                    if record:
+                        del jobs[port]
+                        done.add(port)
+                        ended += 1
+                        run.add(record)
+                        told(port, record)
+                if not jobs and ((ports is not None and not waiting) or ended == count):
+                    break
+                time.sleep(_POLL_S)
+        finally:
+            for job in jobs.values():
+                record = job.stop()
+                run.add(record)
+                told(record.port, record)
+        return stopped()

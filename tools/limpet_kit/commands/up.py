@@ -146,7 +146,6 @@ def _watch(args: argparse.Namespace, console: Console, step: enrolment.Step) -> 
             options.append("--" + name.replace("_", "-"))
     work = line.Run(args.run_ or paths.home() / "line" / time.strftime("%Y-%m-%d-%H%M%S"))
     console.line(f"run          {work.folder}; {len(work.online)} online so far; end with Ctrl-C")
-    stopped = False
 
     def told(port: str, record: line.Record | None) -> None:
         if record is None:
@@ -158,10 +157,7 @@ def _watch(args: argparse.Namespace, console: Console, step: enrolment.Step) -> 
         else:
             console.line(f"{port:<16} SET APART: {record.words}")
 
-    try:
-        line.watch(work, options, environment, args.at_once, told, given, args.count)
-    except KeyboardInterrupt:
-        stopped = True
+    stopped = line.watch(work, options, environment, args.at_once, told, given, args.count)
     linereport.write(work)
     console.line(
         f"{len(work.online)} online, {len(work.apart)} set apart, {linereport.rate(work):.0f} "
