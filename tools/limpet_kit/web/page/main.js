@@ -96,6 +96,7 @@ form.addEventListener("submit", async (event) => {
 });
 
 leave.addEventListener("click", async () => {
+  link?.close(); // or its end, which the log-out brings, would have the last word
   await session.logout().catch(() => {});
   logIn("You are logged out.");
 });
