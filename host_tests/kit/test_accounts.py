@@ -159,9 +159,10 @@ def test_files_that_the_kit_did_not_write(tmp_path):
     (tmp_path / "passwords").write_bytes(b"\xff")
     with pytest.raises(KitError):
         accounts.read(tmp_path)
-    (tmp_path / "acl").write_text("topic #\n")
-    with pytest.raises(KitError):
-        accounts.read_acl(tmp_path)
+    for text in ("topic #\n", "user a\ndeny b\n\n", "user a\n\ntopic #\n\n", "user a\nuser b\n"):
+        (tmp_path / "acl").write_text(text)
+        with pytest.raises(KitError):
+            accounts.read_acl(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,14 @@ the wire: lib/limpet/PROTOCOLS.md 1.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import re
 import secrets
 import string
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import FAILED, REFUSED, KitError
 from ..secret import Secret
@@ -36,12 +35,16 @@ _ALPHANUMERIC = string.digits + string.ascii_letters
 _NAME = re.compile(r"[!-9;-~]{1,64}\Z")  # printable ASCII without space and ':'
 _DEVICE = re.compile(r"[a-z0-9][a-z0-9-]{2,31}\Z")
 _RESERVED = ("time", "fleet", "kit")
-_VERIFIER = re.compile(r"\$7\$(\d{1,7})\$([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+)\Z")
+# Rounds, salt, and 64 bytes of hash. Whole groups of base64, so that nothing is left to decode.
+_VERIFIER = re.compile(
+    r"\$7\$(\d{1,7})"
+    r"\$((?=[^$])(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}(?:==|[A-Za-z0-9+/]=))?)"
+    r"\$([A-Za-z0-9+/]{86}==)\Z"
+)
 _ACCESS = ("read", "write", "readwrite")
 
 
-@dataclass(frozen=True)
-class Account:
+class Account(NamedTuple):
     """One login: its name, what its password is checked against, its `access filter` lines."""
 
     name: str
@@ -86,8 +89,9 @@ def verifier_of(password: bytes) -> str:
 
 def fits(password: bytes, against: str) -> bool:
     """Whether `password` is the one that the verifier `against` was made from."""
-    rounds, salt, expected = _parse_verifier(against)
-    return hmac.compare_digest(_hash(password, salt, rounds), expected)
+    rounds, salt, expected = _verifier_parts(against).groups()
+    found = _hash(password, base64.b64decode(salt), int(rounds))
+    return hmac.compare_digest(found, base64.b64decode(expected))
 
 
 def device_acl(device: str, homeassistant: bool = False) -> tuple[str, ...]:
@@ -172,6 +176,7 @@ def write(
     gone: Iterable[str] = (),
     fresh: Iterable[Secret] = (),
     closing: Iterable[Account] = (),
+    before: Mapping[str, Account] | None = None,
 ) -> None:
     """Replace the files of `folder` by these accounts.
 
@@ -180,29 +185,30 @@ def write(
     not lock a fleet out. Two may always go, and beyond that 10 % of those that are in the file;
     those of the kit, of probes and of web pages do not count, nor those whose names are in `gone`.
     `fresh` are shared keys that no file holds yet; `closing` are accounts that are written too,
-    and count as gone.
+    and count as gone; `before` is what `read` says of the folder, for who has asked already.
     """
     staying = list(accounts)
     listed = [*staying, *closing]
+    known = read(folder) if before is None else before
     for account in listed:
-        check(account)
+        if known.get(account.name) != account:  # otherwise it was checked when it was written
+            check(account)
     names = {account.name for account in listed}
     if len(names) != len(listed):
         raise KitError("An account occurs twice in the export; nothing was written.", FAILED)
     ruled = {name for name, acl in read_acl(folder).items() if acl}
-    before = {name for name in {*read(folder), *ruled} if is_devices(name)} - set(gone)
-    kept = {account.name for account in staying}
-    lost, allowed = len(before - kept), max(2, len(before) // 10)
+    there = {name for name in {*known, *ruled} if is_devices(name)} - set(gone)
+    lost = len(there - {account.name for account in staying})
+    allowed = max(2, len(there) // 10)
     if lost > allowed and not force:
         raise KitError(
-            f"This export would drop {lost} of {len(before)} accounts from {folder}, more than "
+            f"This export would drop {lost} of {len(there)} accounts from {folder}, more than "
             f"the {allowed} that may go at once. Is it the right ledger? Nothing was written. "
             "If it is right: limpet broker sync --force",
             REFUSED,
         )
     acl = "".join(
-        f"user {account.name}\n" + "".join(f"topic {line}\n" for line in account.acl) + "\n"
-        for account in listed
+        "\ntopic ".join((f"user {account.name}", *account.acl)) + "\n\n" for account in listed
     )
     by_name = {account.name: account.verifier for account in listed}
     proved = {name: text for name, text in by_name.items() if keyed.is_keyed(text)}
@@ -219,7 +225,7 @@ def check(account: Account) -> None:
     if not _NAME.match(account.name):
         raise KitError("An account name must be printable ASCII without spaces and ':'.", FAILED)
     if not keyed.is_keyed(account.verifier):
-        _parse_verifier(account.verifier)
+        _verifier_parts(account.verifier)
     for line in account.acl:
         access, _, topic_filter = line.partition(" ")
         levels = topic_filter.split("/")
@@ -242,9 +248,9 @@ def read_passwords(folder: Path) -> dict[str, str]:
     Raises `KitError` on a line that is not ours.
     """
     found = {}
-    for line in _lines(folder / PASSWORDS):
+    for line in filter(None, _text(folder / PASSWORDS).split("\n")):
         name, _, kept = line.partition(":")
-        _parse_verifier(kept)
+        _verifier_parts(kept)
         found[name] = kept
     return found
 
@@ -252,15 +258,11 @@ def read_passwords(folder: Path) -> dict[str, str]:
 def read_acl(folder: Path) -> dict[str, tuple[str, ...]]:
     """Account name to its `access filter` lines, as the file says."""
     found: dict[str, tuple[str, ...]] = {}
-    name = None
-    for line in _lines(folder / ACL):
-        word, _, rest = line.partition(" ")
-        if word == "user":
-            name = rest
-            found[name] = ()
-        elif word == "topic" and name is not None:
-            found[name] += (rest,)
-        else:
+    for block in _text(folder / ACL).strip("\n").split("\n\n"):
+        user, *lines = block.split("\ntopic ")
+        if user.startswith("user ") and block.count("\n") == len(lines):
+            found[user[5:]] = tuple(lines)
+        elif block:
             raise KitError(f"{folder / ACL} holds a line that the kit did not write.", FAILED)
     return found
 
@@ -277,25 +279,19 @@ def is_devices(name: str) -> bool:
     return not name.startswith((KIT_PREFIX, PROBE_PREFIX, WEB_PREFIX))
 
 
-def _lines(path: Path) -> list[str]:
+def _text(path: Path) -> str:
     try:
-        text = path.read_text("ascii")
+        return path.read_text("ascii")
     except FileNotFoundError:
-        return []
+        return ""
     except UnicodeDecodeError:
         raise KitError(f"{path} was not written by the kit: it is not ASCII.", FAILED) from None
-    return [line for line in text.splitlines() if line]
 
 
-def _parse_verifier(text: str) -> tuple[int, bytes, bytes]:
+def _verifier_parts(text: str) -> re.Match[str]:
     match = _VERIFIER.match(text)
-    try:
-        if match:
-            salt, hashed = (base64.b64decode(match[i], validate=True) for i in (2, 3))
-            if salt and len(hashed) == 64 and int(match[1]) >= 1:
-                return int(match[1]), salt, hashed
-    except binascii.Error:
-        pass
+    if match and int(match[1]):
+        return match
     raise KitError("A password verifier is not in Mosquitto's $7$ format.", FAILED)
 
 

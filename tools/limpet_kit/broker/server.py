@@ -269,7 +269,7 @@ def sync(
         probe, password = accounts.draw_probe()
         leaving = _leaving(there, {account.name for account in listed})
         closing = [Account(name, accounts.verifier(password), ()) for name in leaving]
-        accounts.write(folder, [*listed, probe], force, gone, fresh, closing)
+        accounts.write(folder, [*listed, probe], force, gone, fresh, closing, before)
         if not _taken(settings, probe.name, password):
             return False
         if leaving:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import re
 import secrets
@@ -180,7 +179,7 @@ class Demo:
         """The broker knows the account, but with another password."""
         folder = self._chosen.folder
         known = [
-            dataclasses.replace(account, verifier=accounts.verifier(Secret(b"another")))
+            account._replace(verifier=accounts.verifier(Secret(b"another")))
             for name, account in accounts.read(folder).items()
             if not name.startswith((accounts.KIT_PREFIX, accounts.PROBE_PREFIX))
         ]
