@@ -1,6 +1,7 @@
 """From a blank board to a unit online by one command: the real esptool on a mock boot ROM, a UF2
 file on a folder that looks like a BOOTSEL drive, then a simulated board. No hardware."""
 
+import hashlib
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from limpet_kit import blank as blank_module
-from limpet_kit import boards, bringup, cli, flash
+from limpet_kit import boards, bringup, cli, firmware, flash, line, ports
 from limpet_kit.blank import Wish, fill
 from limpet_kit.console import Console
 from limpet_kit.errors import FAILED, NO_BOARD, NO_SPACE, OK, REFUSED, USAGE, KitError
@@ -98,6 +99,41 @@ def test_an_rp2_with_micropython_goes_to_its_boot_mode_by_itself(blank, sim_fact
     code, out, err = run(capsys, "flash", board, file, *options)
     assert code == OK, err
     assert json.loads(out)["micropython"] == "1.29.0" and board.became.is_set()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_line_flashes_what_shows_its_drive(known, blank, broker, monkeypatch, tmp_path):
+    """A board held at BOOTSEL has no port: its drive is written to, and its port is next."""
+    board, file = blank("RPI_PICO_W")
+    if known:
+        firmware.pin(file.name, hashlib.sha256(file.read_bytes()).hexdigest(), new=True)
+
+    def drives(kind=None):
+        there = (board.drive / "INFO_UF2.TXT").exists()
+        return [(board.drive, "RPI-RP2")] if there else []
+
+    monkeypatch.setattr(flash, "drives", drives)
+    monkeypatch.setattr(ports, "of_boards", lambda: [str(board.port)] * board.became.is_set())
+    work, said = line.Run(tmp_path / "run"), []
+    flashing = ["--board", "RPI_PICO_W", "--firmware", str(file), "--locked"]
+    options = ["--broker", str(broker.settings.folder), "--prefix", "lamp", *flashing]
+    stopped = line.watch(
+        work,
+        options,
+        dict(os.environ),
+        2,
+        lambda port, record: said.append((port, record and record.ok)),
+        count=1,
+        flashing=flashing,
+    )
+    assert not stopped
+    drive, port = str(board.drive), str(board.port)
+    if known:
+        assert list(work.online) == ["lamp-1"] and not work.apart, work.records
+        assert said == [(drive, None), (drive, True), (port, None), (port, True)]
+    else:
+        assert [record.port for record in work.apart] == [drive] and not work.online
+        assert "is not in firmware.lock" in work.apart[0].words
 
 
 # -- refused

@@ -1,7 +1,8 @@
 """A production line: every board that is plugged in is brought up, several at once, and counted.
 
 Each board is one `limpet up` in a process of its own, so that a port that hangs stops nobody
-else. What became of each is written down at once; a run that was stopped is gone on with.
+else. An RP2 in its boot mode is a drive and has no port yet: `limpet flash` gives it one. What
+became of each is written down at once; a run that was stopped is gone on with.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import interrupt
+from . import flash, interrupt
 from . import ports as serial_ports
 from .broker.files import locked
 from .console import printable
@@ -93,14 +94,19 @@ class Run:
 
 
 class _Job:
-    """One board at work."""
+    """One board at work: `limpet up` at a port, or `limpet flash` for a drive."""
 
-    def __init__(self, port: str, command: list[str], environment: dict[str, str]) -> None:
+    def __init__(
+        self, port: str, options: list[str], environment: dict[str, str], drive: bool = False
+    ) -> None:
         self.port = port
+        self.drive = drive
+        command = [sys.executable, "-m", "limpet_kit"]
+        command += ["flash", "--no-wait", "--json", "--drive"] if drive else ["up", "--json"]
         self.began = time.time()
         self._ends = time.monotonic() + LIMIT_S
         self._process = subprocess.Popen(
-            [*command, port],
+            [*command, port, *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -139,8 +145,9 @@ class _Job:
         if code:
             if code < 0:  # a signal; ours may come before it has begun to listen
                 code = INTERRUPTED if code == -signal.SIGINT else FAILED
-            lines = [line for line in err.splitlines() if line.startswith("limpet up: ")]
-            words = lines[-1].removeprefix("limpet up: ") if lines else err.strip()[-200:]
+            command = "limpet flash: " if self.drive else "limpet up: "
+            lines = [line for line in err.splitlines() if line.startswith(command)]
+            words = lines[-1].removeprefix(command) if lines else err.strip()[-200:]
             words = printable(words or MEANINGS.get(code, "it failed"), 500)
         return Record(
             port=self.port,
@@ -172,16 +179,19 @@ def watch(
     told: Callable[[str, Record | None], None],
     ports: list[str] | None = None,
     count: int | None = None,
+    flashing: list[str] | None = None,
 ) -> bool:
     """Bring up what is plugged in, until Ctrl-C, or until `count` boards are done; whether it was
     stopped.
 
     With `ports` those alone, each once, then it ends. `options` and `environment` are for each
-    `limpet up`. `told(port, None)` says that one begins, `told(port, record)` what became of it.
-    A board is tried again after it was unplugged. Ctrl-C lets nothing half-written pass for done.
+    `limpet up`, `flashing` are the options of `limpet flash` for drives of boot ROMs; a drive that
+    was written to is no result, its board comes back at a port. `told(port, None)` says that one
+    begins, `told(port, record)` what became of it. A board is tried again after it was unplugged.
+    Ctrl-C lets nothing half-written pass for done.
     """
-    command = [sys.executable, "-m", "limpet_kit", "up", "--json", *options]
     waiting = list(ports or ())
+    drives: set[str] = set()
     jobs: dict[str, _Job] = {}
     done: set[str] = set()
     ended = 0
@@ -189,21 +199,26 @@ def watch(
         try:
             while not stopped():
                 if ports is None:
-                    there = set(serial_ports.of_boards())
+                    drives = {str(place) for place, _ in flash.drives()}
+                    there = drives.union(serial_ports.of_boards())
                     done &= there
                     waiting = sorted(there - done - set(jobs))
                 room = at_once if count is None else min(at_once, count - ended)
                 while waiting and len(jobs) < room:
                     port = waiting.pop(0)
                     told(port, None)
-                    jobs[port] = _Job(port, command, environment)
+                    drive = port in drives
+                    jobs[port] = _Job(
+                        port, flashing or [] if drive else options, environment, drive
+                    )
                 for port, job in list(jobs.items()):
                     record = job.poll()
                     if record:
                         del jobs[port]
                         done.add(port)
-                        ended += 1
-                        run.add(record)
+                        if not (job.drive and record.ok):
+                            ended += 1
+                            run.add(record)
                         told(port, record)
                 if not jobs and ((ports is not None and not waiting) or ended == count):
                     break
@@ -211,6 +226,7 @@ def watch(
         finally:
             for job in jobs.values():
                 record = job.stop()
-                run.add(record)
+                if not (job.drive and record.ok):
+                    run.add(record)
                 told(record.port, record)
         return stopped()

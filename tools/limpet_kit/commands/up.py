@@ -23,7 +23,8 @@ EPILOG = """examples:
   limpet up /dev/ttyACM0             on an enrolled board: newer library, same credential
   limpet up --watch --prefix lamp --wifi networks.txt --run batch-7
                                      a production line: each board that is plugged in, until
-                                     Ctrl-C; the same command goes on with the run"""
+                                     Ctrl-C; the same command goes on with the run. With
+                                     --board RPI_PICO_W also Picos held at BOOTSEL"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -136,11 +137,14 @@ def _watch(args: argparse.Namespace, console: Console, step: enrolment.Step) -> 
     simulated = given and all(port.startswith(ports.SIM) for port in given)
     if args.wifi or not (args.no_wifi or simulated):
         environment[wifi.VARIABLE] = wifi.text(wifi.networks(args.wifi))
-    options = ["--broker", str(chosen.folder), "--prefix", args.prefix, "--locked"]
-    options += ["--wait", str(args.wait)]
-    for name in ("main", "board", "firmware"):
+    flashing = ["--locked"]
+    for name in ("board", "firmware"):
         if getattr(args, name):
-            options += [f"--{name}", str(getattr(args, name))]
+            flashing += [f"--{name}", str(getattr(args, name))]
+    options = ["--broker", str(chosen.folder), "--prefix", args.prefix, *flashing]
+    options += ["--wait", str(args.wait)]
+    if args.main:
+        options += ["--main", str(args.main)]
     for name in ("no_wifi", "replace_main", "yes"):
         if getattr(args, name):
             options.append("--" + name.replace("_", "-"))
@@ -152,12 +156,16 @@ def _watch(args: argparse.Namespace, console: Console, step: enrolment.Step) -> 
             console.line(f"{port:<16} begins")
             return
         linereport.write(work)
-        if record.ok:
+        if record.ok and not record.name:
+            console.line(f"{port:<16} MicroPython is written; its port is next")
+        elif record.ok:
             console.line(f"{port:<16} {record.name} is online, after {record.seconds:.1f} s")
         else:
             console.line(f"{port:<16} SET APART: {record.words}")
 
-    stopped = line.watch(work, options, environment, args.at_once, told, given, args.count)
+    stopped = line.watch(
+        work, options, environment, args.at_once, told, given, args.count, flashing
+    )
     linereport.write(work)
     console.line(
         f"{len(work.online)} online, {len(work.apart)} set apart, {linereport.rate(work):.0f} "
