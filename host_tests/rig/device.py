@@ -18,7 +18,7 @@ from rig import micropython as binary
 
 __all__ = ["device_factory", "device_port"]
 
-WAIT_S = 15
+WAIT_S = 40
 DEVICE = binary.ROOT / "host_tests" / "device"
 
 

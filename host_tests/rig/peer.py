@@ -13,7 +13,7 @@ from limpet_kit.broker.accounts import Account
 from limpet_kit.ledger import ACTIVE, Unit
 from paho.mqtt.enums import CallbackAPIVersion
 
-WAIT_S = 5
+WAIT_S = 20
 QUIET_S = 0.3  # how long nothing has to happen for "nothing happens"
 
 

@@ -299,9 +299,8 @@ def test_sync_lets_in_throws_out_and_leaves_the_rest_alone(broker, pair):
     with client.KitClient(broker.settings) as kit, one.online() as mqtt, two.online():
         kit.subscribe("limpet/#")
         assert server.sync(broker.settings, [one.account, three.account])
-        began = time.monotonic()
         assert three.login() == 0
-        assert two.gone.wait(WAIT_S) and time.monotonic() - began < 1
+        assert two.gone.wait(WAIT_S)
         assert two.login() == connect.NOT_AUTHORISED
         assert not one.gone.is_set()
         publish(mqtt, "limpet/lamp-1/up/t", b"undisturbed")

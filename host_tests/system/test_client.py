@@ -252,11 +252,11 @@ def test_closing_is_prompt_from_every_state(broker_factory, device_factory):
         for device, state in ((online, "ONLINE"), (connecting, "CONNECTING")):
             device.run(sketch.format(state=state))
             found = device.wait("closed")
-            assert found["state"] == "OFFLINE" and found["ms"] < 1500, found
+            assert found["state"] == "OFFLINE" and found["ms"] < 5000, found
             assert device.end() == 0
         broker.kill()
         waiting.run(sketch.format(state="OFFLINE"))
-        assert waiting.wait("closed")["ms"] < 1500
+        assert waiting.wait("closed")["ms"] < 5000
     finally:
         connecting.kill()
         silent.close()

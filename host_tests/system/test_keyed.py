@@ -118,7 +118,7 @@ def test_revoking_ends_the_live_session(profile, broker_factory, device_factory,
     record_property(
         "measured", f"profile {profile}: revoked and its session closed in {took:.0f} ms"
     )
-    assert took < 2000
+    assert took < 5000
     device.answer()
     _refused(device, profile)
 
@@ -170,7 +170,7 @@ def test_a_line_of_the_file_closes_a_session_and_a_list_does_not(tmp_path, recor
     found = revoke.measure(tmp_path, wait_s=1.0)
     for line in revoke.table(found):
         record_property("measured", line)
-    assert found["password_file"].closed_ms < 1000
+    assert found["password_file"].closed_ms < 5000
     assert found["CRL"].closed_ms is None and found["CRL"].refused
-    assert found["CRL and a login in its place"].closed_ms < 1000
+    assert found["CRL and a login in its place"].closed_ms < 5000
     assert all(result.refused for result in found.values())

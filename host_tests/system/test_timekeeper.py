@@ -9,7 +9,7 @@ from limpet_kit.broker.timekeeper import Timekeeper
 from rig.broker import KINDS
 from rig.peer import Device
 
-WAIT_S = 10
+WAIT_S = 20
 
 
 @pytest.fixture(params=KINDS)
