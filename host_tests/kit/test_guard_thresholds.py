@@ -1,7 +1,10 @@
 """The device's schedule after a refusal, held against the guard's threshold."""
 
+import inspect
+
 import limpet.retry as retry
 import pytest
+from limpet.client import Client
 from limpet_kit.broker import settings
 from limpet_kit.errors import REFUSED, KitError
 from limpet_kit.guard import files, filters, thresholds
@@ -48,6 +51,24 @@ def test_four_sites_in_mid_rotation_do_not_trip_it():
 def test_one_device_more_would():
     times = [t for _ in range(thresholds.DEVICES + 1) for t in refusals(0)]
     assert most_at_once(times) >= thresholds.REFUSALS
+
+
+def test_devices_that_do_not_trust_the_server_do_not_trip_it():
+    """Each at its fastest, all of them at one site where nobody ever logged in."""
+    schedule, at, times = retry.Retry(lambda: SOONEST), 0, []
+    while at < DAY_S:
+        times.append(at)
+        at += schedule.wait(retry.UNTRUSTED) / 1000
+    assert most_at_once(times) == thresholds.UNTRUSTED_TRIES
+    assert thresholds.UNTRUSTED_DEVICES == 74
+    assert most_at_once(times * thresholds.UNTRUSTED_DEVICES) < thresholds.CONNECTIONS
+
+
+def test_a_device_with_links_that_go_dead_is_no_clone():
+    """It notices after 1.5 keep-alives, and logs in while the broker still holds the old link."""
+    keepalive_s = inspect.signature(Client).parameters["keepalive"].default
+    assert keepalive_s * 3 // 2 >= thresholds.DEAD_LINK_S
+    assert thresholds.WINDOW_S // thresholds.DEAD_LINK_S < thresholds.TAKE_OVERS
 
 
 @pytest.mark.parametrize("version", [(1, 6, 9), (2, 0, 10), (2, 0, 12), (2, 0, 20), (2, 1, 0)])

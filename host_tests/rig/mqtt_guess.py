@@ -1,11 +1,12 @@
 """A stranger at the broker's door, as a program of its own: it runs in another namespace."""
 
-# Reads one JSON object: server, source, user, password, id, level (3, 4, 5: MQTT 3.1, 3.1.1, 5),
-# topic (to publish on once logged in, or null), times, watch_s. Writes {"codes": [CONNACK's code,
-# None without an answer], "shut_s": seconds from the last of them until no connection came about
-# any more, None within watch_s}.
+# Reads one JSON object: server, sources (in turn), user, password, id, level (3, 4, 5: MQTT 3.1,
+# 3.1.1, 5), topic (to publish on once logged in, or null), say ("login", "hold": and stay,
+# "hello": no more than a connection, "garbage": no TLS), times, watch_s. Writes {"codes":
+# [CONNACK's code, None without an answer], "shut_s": seconds from the last of them until no
+# connection came about any more, None within watch_s}.
 PROGRAM = r"""
-import json, socket, ssl, struct, sys, time
+import itertools, json, socket, ssl, struct, sys, time
 
 order = json.load(sys.stdin)
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -29,12 +30,23 @@ def connect():
     return bytes([0x10, len(body) % 128 | 128, len(body) // 128]) + body
 
 
+sources, held = itertools.cycle(order["sources"]), []
+
+
 def link():
-    return socket.create_connection(tuple(order["server"]), WAIT_S, (order["source"], 0))
+    return socket.create_connection(tuple(order["server"]), WAIT_S, (next(sources), 0))
 
 
 def login():
     try:
+        if order["say"] in ("hello", "garbage"):
+            with link() as plain:
+                plain.sendall(b"GET / HTTP/1.0\r\n\r\n" * (order["say"] == "garbage"))
+            return None
+        if order["say"] == "hold":
+            held.append(context.wrap_socket(link()))
+            held[-1].sendall(connect())
+            return held[-1].recv(4)[3]
         with link() as plain, context.wrap_socket(plain) as s:
             s.sendall(connect())
             answer = s.recv(4)

@@ -1,5 +1,6 @@
 """From the ledger into both kinds of broker: `limpet broker sync`, `check` and `revoke`."""
 
+import dataclasses
 import json
 import threading
 import time
@@ -165,21 +166,33 @@ def test_status_says_who_is_there_and_who_was_refused(broker, fleet, capsys):
     assert sum(said["refused"].values()) == before + 3
 
 
-def test_refused_logins_are_counted_by_the_hour(broker_factory):
+def test_refused_logins_and_failed_handshakes_are_counted_by_the_hour(broker_factory):
     chosen = broker_factory("embedded", start=False).settings
-    assert state.refused(chosen) is None
+    assert state.failures(chosen) is None
     words = (
         "Client <unknown> disconnected, not authorised.",
         "Client x [192.0.2.7:4711] disconnected: not authorised.",
         "192.0.2.7 refused: wrong account or password",
         "New client connected from 192.0.2.7:1 as not authorised.",
+        "Client connection from 192.0.2.7 failed: error:0A000126:SSL routines::unexpected eof.",
+        "OpenSSL Error[0]: error:0A000418:SSL routines::tlsv1 alert unknown ca",
+        "Client <unknown> disconnected: Protocol error.",
+        "Client <unknown> closed its connection.",  # never said anything
+        "OpenSSL Error[0]: error:0A000126:SSL routines::unexpected eof while reading",
+        "Client x closed its connection.",
     )
     lines = [
-        f"2026-01-0{day}T{hour}:30:00: {w}" for day in (1, 2) for hour in (10, 15) for w in words
+        f"2026-01-0{day}T{hour}:30:00{mark}: {w}"
+        for day in (1, 2)
+        for hour, mark in ((10, ""), (15, "/64"))
+        for w in words
     ]
     (chosen.folder / server.LOG).write_text("\n".join(lines) + "\n2026-01-02T15:3")
     now = datetime(2026, 1, 2, 15, 45).timestamp()
-    assert state.refused(chosen, now) == {"2026-01-02T10": 3, "2026-01-02T15": 3}
+    refused = {"2026-01-02T10": 3, "2026-01-02T15": 3}
+    assert state.failures(chosen, now) == (refused, None)
+    chosen = dataclasses.replace(chosen, kind="mosquitto")
+    assert state.failures(chosen, now) == (refused, {"2026-01-02T10": 2, "2026-01-02T15": 2})
 
 
 @pytest.mark.slow

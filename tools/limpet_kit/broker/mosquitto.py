@@ -37,10 +37,13 @@ persistence_location {folder}/
 autosave_interval 30
 sys_interval 5
 log_timestamp true
-log_timestamp_format %Y-%m-%dT%H:%M:%S
+log_timestamp_format {stamp}
 """
+_STAMP = "%Y-%m-%dT%H:%M:%S"
 # The guard needs a file, also of a broker in the foreground, and of 2.0 its debug lines: no other
-# line names the address of a refused login.
+# line names the address of a refused login. And fail2ban counts by network, as IPv6 needs it,
+# where the line itself holds a prefix length: it stands behind the time (guard/filters.py).
+_GUARDED_STAMP = _STAMP + "/64"
 _GUARDED = """\
 log_dest file {log}
 log_type error
@@ -133,13 +136,15 @@ def prepare(settings: Settings) -> list[str]:
     """Write `mosquitto.conf`; the command line that runs this broker in the foreground."""
     program = require()
     configuration = settings.folder / "mosquitto.conf"
+    guarded = (settings.folder / GUARD).exists()
     text = _CONFIGURATION.format(
         user=_owner(settings.folder),
         folder=settings.folder,
         passwords=accounts.PASSWORDS,
         acl=accounts.ACL,
+        stamp=_GUARDED_STAMP if guarded else _STAMP,
     )
-    if (settings.folder / GUARD).exists():
+    if guarded:
         text += _GUARDED.format(log=settings.folder / LOG)
         text += "log_type debug\n" if version(program) < (2, 1) else ""
     else:

@@ -6,6 +6,7 @@ import re
 import time
 from collections import Counter
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from ..errors import KitError
 from .client import KitClient
@@ -16,11 +17,15 @@ SESSIONS, VERSION = "$SYS/broker/clients/connected", "$SYS/broker/version"
 HOURS = 24
 _ANSWER_S = 2.0
 _LARGEST = 64 << 20  # bytes of the log, from its end: it may hold a line for every packet
+_LINE = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d):\d\d:\d\d(?:/64)?: (.*)\Z", re.DOTALL)  # hour, words
 # How Mosquitto (old and new words) and the embedded broker end such a line.
 _REFUSED = re.compile(
-    rb"(\d{4}-\d\d-\d\dT\d\d):\d\d:\d\d: .*"
     rb"(?:disconnected[,:] not authorised\.|refused: wrong account or password)\Z"
 )
+# A handshake that failed. Mosquitto names an address where it failed at once; otherwise the line
+# before tells OpenSSL's reason, which alone may also be of a session that broke off.
+_FAILED = re.compile(rb"Client (?:<unknown> |connection from \S+ failed: )")
+_REASON = b"OpenSSL Error"
 
 
 def told(settings: Settings) -> tuple[str | None, int | None]:
@@ -49,23 +54,43 @@ def told(settings: Settings) -> tuple[str | None, int | None]:
     return words or None, int(sessions) if sessions.isdigit() else None
 
 
-def refused(settings: Settings, now: float | None = None) -> dict[str, int] | None:
-    """Refused logins in each of the last 24 hours that had any; None when no log is kept.
+class Failures(NamedTuple):
+    """What failed in each of the last 24 hours in which it did; the hour as `2026-01-02T15`, in
+    this machine's time.
 
-    The hour as `2026-01-02T15`, in this machine's time. The kit's own trial of an export may
-    count one or two.
+    `refused` logins: the kit's own trial of an export may count one or two. `handshakes` of TLS:
+    scanners, and whoever does not trust the broker's certificate; None where the broker does not
+    tell.
     """
+
+    refused: dict[str, int]
+    handshakes: dict[str, int] | None
+
+
+def failures(settings: Settings, now: float | None = None) -> Failures | None:
+    """What the broker's log says of those who did not get in; None when no log is kept."""
     try:
         log = (settings.folder / LOG).open("rb")
     except FileNotFoundError:
         return None
     since = datetime.fromtimestamp(time.time() if now is None else now) - timedelta(hours=HOURS)
     first = since.strftime("%Y-%m-%dT%H")
-    counted: Counter[str] = Counter()
+    refused: Counter[str] = Counter()
+    failed: Counter[str] = Counter()
+    before = b""
     with log:
         log.seek(max(0, log.seek(0, 2) - _LARGEST))
         for line in log:
-            match = _REFUSED.match(line.rstrip())
-            if match and (hour := match[1].decode()) > first:
-                counted[hour] += 1
-    return dict(sorted(counted.items()))
+            match = _LINE.match(line.rstrip())
+            if not match:
+                continue
+            hour, words = match[1].decode(), match[2]
+            if hour > first and _REFUSED.search(words):
+                refused[hour] += 1
+            elif hour > first and _FAILED.match(words):
+                failed[hour] += b" failed: " in words or before.startswith(_REASON)
+            before = words
+    tells = settings.kind == "mosquitto"
+    return Failures(
+        dict(sorted(refused.items())), dict(sorted((+failed).items())) if tells else None
+    )

@@ -94,7 +94,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument("--json", action="store_true", help="print one JSON object")
     status = action(
         "status",
-        "check, and: version, sessions, refused logins by hour",
+        "check, and: version, sessions, refused logins and failed handshakes by hour",
         "limpet broker status ~/broker",
     )
     status.add_argument("--json", action="store_true", help="print one JSON object")
@@ -458,20 +458,25 @@ def check_given(chosen: settings.Settings, console: Console) -> int:
 def _more(chosen: settings.Settings, console: Console, accepted: bool) -> dict[str, object]:
     """What only `status` says."""
     version, sessions = state.told(chosen) if accepted else (None, None)
-    refused = state.refused(chosen)
+    failed = state.failures(chosen)
     console.line(f"version: {version or 'not told'}")
     console.line(
         f"sessions: {'not told' if sessions is None else sessions}, the kit's own among them"
     )
-    if refused is None:
+    if failed is None:
         console.line(
             "refused logins: no log is kept (limpet broker run writes it to the terminal)"
         )
-    else:
-        console.line(f"refused logins in {state.HOURS} hours: {sum(refused.values())}")
-        for hour, count in refused.items():
+        return {"version": version, "sessions": sessions, "refused": None, "handshakes": None}
+    for what, hours in (
+        ("refused logins", failed.refused),
+        ("failed TLS handshakes", failed.handshakes),
+    ):
+        total = "not told" if hours is None else sum(hours.values())
+        console.line(f"{what} in {state.HOURS} hours: {total}")
+        for hour, count in (hours or {}).items():
             console.line(f"  {hour.replace('T', ' ')} h  {count}")
-    return {"version": version, "sessions": sessions, "refused": refused}
+    return {"version": version, "sessions": sessions, **failed._asdict()}
 
 
 def _choose_names(console: Console, loopback: bool, yes: bool) -> list[str]:

@@ -12,7 +12,7 @@ from ..broker import accounts, client, mosquitto, server, settings
 from ..broker.settings import Settings
 from ..console import Console
 from ..errors import FAILED, OK, REFUSED, KitError
-from ..guard import alerts, files, filters, jail, thresholds
+from ..guard import alerts, files, filters, jail, messengers, thresholds
 from ..guard.owner import as_owner
 from ..secret import Secret
 from . import action as add_action
@@ -53,6 +53,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="addresses or networks that are never banned",
     )  # fmt: skip
     install.add_argument("--command", help="a shell command to run at an alert (LIMPET_ALERT_*)")
+    install.add_argument("--mail", metavar="ADDR", help="send alerts there by mail")
+    install.add_argument(
+        "--smtp",
+        metavar="HOST:PORT",
+        default=messengers.SMTP,
+        help="which takes the mail, without a login (default: %(default)s)",
+    )
     folder(action("status", "who is banned, the last alerts", "sudo limpet guard status ~/broker"))
     unban = action("unban", "let addresses in again", "sudo limpet guard unban 203.0.113.7")
     unban.add_argument("address", metavar="ADDR", nargs="+", type=_address)
@@ -67,8 +74,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "limpet guard alert ~/broker --what test --address 192.0.2.7 --count 10 --seconds 600",
     )
     folder(alert)
-    alert.add_argument("--what", choices=("banned", "spared", "test"), required=True)
-    alert.add_argument("--address", required=True, type=_address)
+    alert.add_argument("--what", choices=alerts.KINDS, required=True)
+    who = alert.add_mutually_exclusive_group(required=True)
+    who.add_argument("--address", type=_address)
+    who.add_argument("--account")
     alert.add_argument("--count", required=True, type=int)
     alert.add_argument("--seconds", required=True, type=int)
 
@@ -80,19 +89,19 @@ def run(args: argparse.Namespace) -> int:
         return unban(console, args.fail2ban, args.address)
     chosen = settings.load(args.folder or paths.home() / "broker")
     if args.action == "alert":
-        told = alerts.alert(chosen, args.what, args.address, args.count, args.seconds)
+        told = alerts.alert(
+            chosen, args.what, args.count, args.seconds, args.address or "", args.account or ""
+        )
         console.result({"ok": True, **told})
         return OK
     if args.action == "install":
-        return install(console, chosen, args.fail2ban, args.allow, args.command)
+        return install(console, chosen, args)
     if args.action == "status":
         return status(console, chosen, args.fail2ban)
     return test(console, chosen, args.fail2ban)
 
 
-def install(
-    console: Console, chosen: Settings, fail2ban: Path, allow: list[str], command: str | None
-) -> int:
+def install(console: Console, chosen: Settings, args: argparse.Namespace) -> int:
     """Write fail2ban's files, have the broker log what they need, load them."""
     if chosen.kind != "mosquitto":
         raise KitError(
@@ -105,7 +114,7 @@ def install(
             REFUSED,
         )
     version = mosquitto.version(mosquitto.require())
-    written = files.render(chosen, version, allow, fail2ban)
+    written = files.render(chosen, version, args.allow, args.fail2ban)
     if not any(accounts.is_devices(name) for name in accounts.read(chosen.folder)):
         raise KitError(
             "The broker knows no device yet, so it refuses every one, and the guard would ban "
@@ -113,20 +122,20 @@ def install(
             REFUSED,
         )
     jail.require()
-    files.write(written, fail2ban)
+    files.write(written, args.fail2ban)
     with as_owner(chosen.folder):
-        alerts.configure(chosen.folder, command)
+        messengers.configure(chosen.folder, args.command, args.mail, args.smtp)
         (chosen.folder / server.LOG).touch(mode=0o600)
         broker = server.open_broker(chosen)
         if broker.running():
             mosquitto.prepare(chosen)
             broker.reload()
-    loaded = jail.load(fail2ban)
+    loaded = jail.load(args.fail2ban)
     console.line(
         f"Guard of port {chosen.port}: {thresholds.REFUSALS} refused logins in "
         f"{thresholds.WINDOW_S // 60} min ban an address for good (IPv6: its /64)."
     )
-    console.line(f"  alerts      {chosen.folder / alerts.LOG}, topic {alerts.TOPIC}")
+    console.line(f"  alerts      {chosen.folder / alerts.LOG}, topic {messengers.TOPIC}")
     console.line(f"  log         {chosen.folder / server.LOG} grows; see the guard's README")
     if not loaded:
         console.warn("fail2ban does not run yet. Start it with: sudo systemctl start fail2ban")
@@ -138,15 +147,20 @@ def status(console: Console, chosen: Settings, fail2ban: Path) -> int:
     """Say who is banned, who is known, and what was told last."""
     held = {name: jail.banned(fail2ban, name) for name in files.JAILS}
     told = alerts.last(chosen.folder, _LAST)
-    for address in held[files.BANNED]:
-        console.line(f"banned      {address}")
-    console.line(f"{len(held[files.BANNED])} banned, {len(held[files.GOOD])} known sites")
+    for jail_name, what in ((files.BANNED, "banned"), (files.SHUT, "shut")):
+        for address in held[jail_name]:
+            console.line(f"{what:<11} {address}")
+    console.line(
+        f"{len(held[files.BANNED])} banned, {len(held[files.SHUT])} shut out for a day, "
+        f"{len(held[files.GOOD])} known sites"
+    )
     for one in told:
-        console.line("{at}  {what}  {address}  {count} in {seconds} s".format(**one))
+        console.line(f"{one['at']}  {alerts.words(one)}")
     console.result(
         {
             "ok": True,
             "banned": held[files.BANNED],
+            "shut": held[files.SHUT],
             "spared": held[files.KNOWN],
             "known": held[files.GOOD],
             "alerts": told,
@@ -182,8 +196,8 @@ def test(console: Console, chosen: Settings, fail2ban: Path) -> int:
         raise KitError("A refused login does not stand in the broker's log. Restart the broker.")
     console.line("log         names the address of a refused login")
     with as_owner(chosen.folder):
-        alerts.alert(chosen, "test", chosen.address, 0, 0)
-    console.line(f"alert       sent: {log.with_name(alerts.LOG)}, topic {alerts.TOPIC}")
+        alerts.alert(chosen, "test", 0, 0, chosen.address)
+    console.line(f"alert       sent: {log.with_name(alerts.LOG)}, topic {messengers.TOPIC}")
     console.result({"ok": True})
     return OK
 
@@ -202,13 +216,16 @@ def _logged(log: Path, since: int, fail2ban: Path) -> bool:
 
 def _address(text: str) -> str:
     try:
-        return str(ipaddress.ip_address(text))
+        alerts.network(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text} is no IP address") from None
+    return text
 
 
 def _network(text: str) -> str:
     try:
-        return str(ipaddress.ip_network(text, strict=False))
+        found = ipaddress.ip_network(text, strict=False)
+        longest = 64 if found.version == 6 else 32  # of IPv6 a /64 is what is counted
+        return str(found.supernet(new_prefix=longest) if found.prefixlen > longest else found)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text} is no address and no network") from None

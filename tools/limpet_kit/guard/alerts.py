@@ -1,6 +1,6 @@
-"""Who was banned or spared: into the broker's folder, to a topic, and to a command of the owner's.
+"""What the guard has to tell: who, how often, from where. Kept in the broker's folder, and sent.
 
-The topic `limpet/kit/alert` is the kit's alone (`accounts.kit_acl`): no device reads or writes it.
+fail2ban starts `limpet guard alert`, which ends here.
 """
 
 from __future__ import annotations
@@ -8,75 +8,73 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
-import os
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
-from .. import toml
-from ..broker import mosquitto
-from ..broker.client import KitClient
-from ..broker.files import write_private
-from ..broker.settings import Settings, broken
+from ..broker.settings import Settings
 from ..errors import USAGE, KitError
+from . import clones, messengers
 
-TOPIC = "limpet/kit/alert"
+# A ban for good, a known site that would have been banned, an address that never logs in shut out
+# for a day, an account that two use, and a try of `limpet guard test`.
+KINDS = ("banned", "spared", "shut", "cloned", "test")
 LOG = "guard.log"  # one JSON object a line
-_COMMAND_S = 30
 
 
-def configure(folder: Path, command: str | None) -> None:
-    """Keep the command that alerts are handed to; from now on the folder counts as guarded."""
-    text = "# Written by `limpet guard install`.\n"
-    text += f"command = {json.dumps(command)}\n" if command else ""
-    write_private(folder / mosquitto.GUARD, text.encode())
+def alert(
+    settings: Settings,
+    what: str,
+    count: int,
+    seconds: int,
+    address: str = "",
+    account: str = "",
+) -> dict[str, Any]:
+    """Tell that this happened `count` times in `seconds`; `what` is one of KINDS.
 
-
-def alert(settings: Settings, what: str, address: str, count: int, seconds: int) -> dict[str, Any]:
-    """Tell that `address` was refused `count` times in `seconds`; `what` is banned, spared, test.
-
-    The file first: it is there whatever happens to the others. Raises `KitError` at the end when
-    topic or command failed.
+    Who it is: an `address` (of IPv6 its /64), or the device of an `account`, told with the
+    addresses from which it last logged in. The file first: it is there whatever happens to the
+    messengers. Raises `KitError` at the end when one of them failed.
     """
-    try:
-        ipaddress.ip_address(address)
-    except ValueError:
-        raise KitError(f"{address!r} is no address.", USAGE) from None
-    told = {
-        "what": what,
-        "address": address,
-        "count": count,
-        "seconds": seconds,
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-    line = json.dumps(told) + "\n"
-    with open(settings.folder / LOG, "a", encoding="ascii") as file:
-        file.write(line)
-    failed = []
-    try:
-        with KitClient(settings) as client:
-            client.publish(TOPIC, line.strip().encode())
-    except KitError as e:
-        failed.append(str(e))
-    command = _command(settings.folder)
-    if command:
-        environment = {f"LIMPET_ALERT_{key.upper()}": str(value) for key, value in told.items()}
+    told: dict[str, Any] = {"what": what}
+    if account:
+        told["device"], told["from"] = clones.of(settings.folder, account, count)
+    else:
         try:
-            done = subprocess.run(
-                command,
-                shell=True,
-                env={**os.environ, **environment},
-                stdin=subprocess.DEVNULL,
-                timeout=_COMMAND_S,
-            )
-            if done.returncode:
-                failed.append(f"The alert's command ended with code {done.returncode}.")
-        except subprocess.TimeoutExpired:
-            failed.append(f"The alert's command did not end within {_COMMAND_S} s.")
-    if failed:
-        raise KitError(" ".join(failed))
+            told["address"] = str(network(address))
+        except ValueError:
+            raise KitError(f"{address!r} is no address.", USAGE) from None
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    told.update(count=count, seconds=seconds, at=at)
+    with open(settings.folder / LOG, "a", encoding="ascii") as file:
+        file.write(json.dumps(told) + "\n")
+    messengers.send(settings, told, words(told))
     return told
+
+
+def network(
+    text: str,
+) -> ipaddress.IPv4Address | ipaddress.IPv6Network:
+    """What the guard counts for this address: itself, and of IPv6 the /64 that it lies in.
+
+    Raises ValueError for what is no address and no such network.
+    """
+    address = ipaddress.ip_address(text.removesuffix("/64") if ":" in text else text)
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    return ipaddress.IPv6Network((address, 64), strict=False)
+
+
+def words(told: dict[str, Any]) -> str:
+    """An alert as one line for a person."""
+    often = f"{told['count']} times in {told['seconds']} s"
+    if told["what"] == "cloned":
+        places = ", ".join(told["from"]) or "unknown addresses"
+        return f"cloned: {told['device']} was taken over {often}, from {places}"
+    did = {"shut": "connected without ever logging in", "test": "a test"}.get(
+        told["what"], "was refused"
+    )
+    return f"{told['what']}: {told['address']} {did} {often}"
 
 
 def last(folder: Path, count: int) -> list[dict[str, Any]]:
@@ -86,14 +84,3 @@ def last(folder: Path, count: int) -> list[dict[str, Any]]:
         for line in (folder / LOG).read_text("ascii").splitlines()[-count:]:
             found.append(json.loads(line))
     return found
-
-
-def _command(folder: Path) -> str | None:
-    path = folder / mosquitto.GUARD
-    try:
-        command = toml.loads(path.read_text("utf-8")).get("command")
-    except FileNotFoundError:
-        return None
-    except toml.Malformed as e:
-        raise broken(path, str(e)) from None
-    return str(command) if command else None

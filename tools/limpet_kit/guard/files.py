@@ -15,14 +15,23 @@ from ..broker.settings import Settings
 from ..errors import REFUSED, KitError
 from . import filters, thresholds
 
-JAILS = BANNED, KNOWN, GOOD = "limpet", "limpet-known", "limpet-good"
+JAILS = BANNED, KNOWN, GOOD, SHUT, CLONED = (
+    "limpet",
+    "limpet-known",
+    "limpet-good",
+    "limpet-connections",
+    "limpet-cloned",
+)
 _HEAD = "# Written by `limpet guard install`; changes are lost.\n"
+_LOOPBACK = "127.0.0.0/8 ::/64"
 _SAFE = re.compile(r"[A-Za-z0-9/_.+-]+\Z")
 
 _RULES = """\
 table inet limpet {{
     set banned_inet4 {{ type ipv4_addr; }}
     set banned_inet6 {{ type ipv6_addr; flags interval; }}
+    set shut_inet4 {{ type ipv4_addr; }}
+    set shut_inet6 {{ type ipv6_addr; flags interval; }}
     set good_inet4 {{ type ipv4_addr; }}
     set good_inet6 {{ type ipv6_addr; flags interval; }}
     chain input {{ type filter hook input priority -10; policy accept; }}
@@ -30,9 +39,11 @@ table inet limpet {{
 flush chain inet limpet input
 add rule inet limpet input tcp dport {port} ip saddr @banned_inet4 drop
 add rule inet limpet input tcp dport {port} ip6 saddr @banned_inet6 drop
+add rule inet limpet input tcp dport {port} ip saddr @shut_inet4 drop
+add rule inet limpet input tcp dport {port} ip6 saddr @shut_inet6 drop
 """
 
-# A /64 is one subscriber's: whoever has one address of it has all 2^64.
+# <ip> is of IPv6 the /64: it is one subscriber's, and whoever has one address of it has all 2^64.
 _SET_ACTION = """\
 [Definition]
 actionstart = nft -f {rules}
@@ -40,25 +51,22 @@ actionstart_on_demand = false
 actioncheck = nft list set inet limpet <set>_<family>
 actionflush = nft flush set inet limpet <set>_<family>
 actionstop = nft flush set inet limpet <set>_inet4; nft flush set inet limpet <set>_inet6
-actionban = nft add element inet limpet <set>_<family> {{ <ip><prefix> }}
-actionunban = nft delete element inet limpet <set>_<family> {{ <ip><prefix> }}
+actionban = nft add element inet limpet <set>_<family> {{ <ip> }}
+actionunban = nft delete element inet limpet <set>_<family> {{ <ip> }}
 
 [Init]
 set = banned
-prefix =
-
-[Init?family=inet6]
-prefix = /64
 """
 
 _ALERT_ACTION = """\
 [Definition]
 norestored = 1
-actionban = {alert} --what <what> --address <ip> --count <failures> --seconds <findtime>
+actionban = {alert} --what <what> <who> --count <failures> --seconds <findtime>
 actionunban =
 
 [Init]
 what = banned
+who = --address <ip>
 """
 
 _FILTER = """\
@@ -70,7 +78,7 @@ datepattern = {date}
 _JAILS = """\
 [DEFAULT]
 # One cache for an address, so that a flood does not start a program for each line.
-ignorecache = key="<ip>", max-count=1000, max-time=10s
+ignorecache = key="<ip>", max-count=1000, max-time=2s
 
 [limpet]
 enabled = true
@@ -97,6 +105,29 @@ ignoreip = {allow}
 ignorecommand = ! {{ {spared}; }}
 action = limpet-alert[what=spared, findtime={window}]
 
+[limpet-connections]
+enabled = true
+backend = auto
+filter = limpet-connections
+logpath = {log}
+maxretry = {connections}
+findtime = {window}
+bantime = {shut}
+ignoreip = {allow}
+ignorecommand = {spared}
+action = limpet-set[set=shut]
+         limpet-alert[what=shut, findtime={window}]
+
+[limpet-cloned]
+enabled = true
+backend = auto
+filter = limpet-cloned
+logpath = {log}
+maxretry = {take_overs}
+findtime = {window}
+bantime = {window}
+action = limpet-alert[what=cloned, who="--account <fid>", findtime={window}]
+
 [limpet-good]
 enabled = true
 backend = auto
@@ -105,7 +136,7 @@ logpath = {log}
 maxretry = 1
 findtime = {window}
 bantime = {known}
-ignoreip = 127.0.0.0/8 ::1
+ignoreip = {loopback}
 action = limpet-set[set=good]
 """
 
@@ -135,20 +166,28 @@ def render(
         window=thresholds.WINDOW_S,
         again=thresholds.KNOWN_AGAIN_S,
         known=thresholds.KNOWN_S,
-        allow=" ".join(["127.0.0.0/8", "::1", *allow]),
+        connections=thresholds.CONNECTIONS,
+        shut=thresholds.SHUT_S,
+        take_overs=thresholds.TAKE_OVERS,
+        loopback=_LOOPBACK,
+        allow=" ".join([_LOOPBACK, *allow]),
         spared=f"{known} || {fuse}",
     )
-    counted = _FILTER.format(pattern=filters.refused(version), date=filters.DATE)
-    good = _FILTER.format(pattern=filters.GOOD, date=filters.DATE)
+    patterns = {
+        BANNED: filters.refused(version),
+        GOOD: filters.good(),
+        SHUT: filters.connected(),
+        CLONED: filters.TAKEN_OVER,
+    }
     command = shlex.join([*alert, str(settings.folder)])
     files = {
         "limpet.nft": _RULES.format(port=settings.port),
-        "filter.d/limpet.conf": counted,
-        "filter.d/limpet-good.conf": good,
         "action.d/limpet-set.conf": _SET_ACTION.format(rules=rules),
         "action.d/limpet-alert.conf": _ALERT_ACTION.format(alert=command),
         "jail.d/limpet.conf": jails,
     }
+    for name, pattern in patterns.items():
+        files[f"filter.d/{name}.conf"] = _FILTER.format(pattern=pattern, date=filters.DATE)
     return {name: _HEAD + text for name, text in files.items()}
 
 

@@ -3,24 +3,56 @@
 Each is anchored at both ends and takes the address from where the broker itself puts it. A line
 that holds nothing but text of the client's choice in that place must not be used: 2.0.12 to 2.1.0
 name the client id of a refused login and no address, so a stranger could have anybody banned.
+
+fail2ban counts and bans a network instead of an address where a group `cidr` of the pattern takes
+the length of its prefix from the line. A guarded broker writes `/64` behind each time, for that
+alone, and the patterns take it for IPv6 only.
 """
 
 from __future__ import annotations
 
 from ..errors import REFUSED, KitError
 
-DATE = "{^LN-BEG}%%Y-%%m-%%dT%%H:%%M:%%S"  # mosquitto.py's log_timestamp_format
+DATE = "{^LN-BEG}%%Y-%%m-%%dT%%H:%%M:%%S"  # mosquitto.py's log_timestamp_format up to its /64
 # A good login; `as` is followed by an account that was checked.
-GOOD = r"^: New client connected from <ADDR>:\d+ as [^\n]+$"
+_GOOD = r"New client connected from {}:\d+ as [^\n]+"
+# A connection, whatever comes of it; the second line is of one that failed as it was accepted.
+_CONNECTED = (
+    r"New connection from {}:\d+ on port \d+\.",
+    r"Client connection from {} failed: [^\n]+",
+)
+# The account of a device, which is its client id too, logged in while it was logged in.
+TAKEN_OVER = r"^/64: Client <F-ID>[0-9A-Za-z]+</F-ID> already connected, closing old connection\.$"
 
-_BY_DEBUG = r"^: Sending CONNACK to <ADDR> \(0, (?:4|5|134|135)\)$"
-_BY_NOTICE = r"^: Client [^\n]* \[<ADDR>:\d+\] disconnected: not authorised\.$"
+_BY_DEBUG = r"Sending CONNACK to {} \(0, (?:4|5|134|135)\)"
+_BY_NOTICE = r"Client [^\n]* \[{}:\d+\] disconnected: not authorised\."
 _DEBUG_ONLY = (2, 0, 11)
 _NAMED_FROM = (2, 1, 1)
 
 
 def refused(version: tuple[int, ...]) -> str:
-    """The pattern of a refused login of this Mosquitto; `KitError` where none can be trusted."""
+    """The patterns of a refused login of this Mosquitto; `KitError` where none can be trusted."""
+    return _patterns(_refused(version))
+
+
+def good() -> str:
+    """The patterns of a good login."""
+    return _patterns(_GOOD)
+
+
+def connected() -> str:
+    """The patterns of a connection."""
+    return _patterns(*_CONNECTED)
+
+
+def _patterns(*lines: str) -> str:
+    """One a line, for an IPv4 address and for the /64 of an IPv6 address."""
+    forms = ("^/64: ", "<IP4>"), ("^/(?P<cidr>64): ", "<IP6>")
+    found = [head + line.format(address) + "$" for line in lines for head, address in forms]
+    return "\n            ".join(found)
+
+
+def _refused(version: tuple[int, ...]) -> str:
     if version == _DEBUG_ONLY:
         return _BY_DEBUG
     if version >= _NAMED_FROM:
@@ -34,12 +66,12 @@ def refused(version: tuple[int, ...]) -> str:
 
 
 def samples(version: tuple[int, ...]) -> list[tuple[str, str | None]]:
-    """Lines of this version's log, and the address that each must count for (None: nobody's)."""
-    at = "2026-01-02T03:04:05: "
-    if refused(version) == _BY_DEBUG:
+    """Lines of this version's log, and what each must count for (None: nobody)."""
+    at = "2026-01-02T03:04:05/64: "
+    if _refused(version) == _BY_DEBUG:
         return [
             (at + "Sending CONNACK to 192.0.2.7 (0, 5)", "192.0.2.7"),
-            (at + "Sending CONNACK to 2001:db8::7 (0, 135)", "2001:db8::7"),
+            (at + "Sending CONNACK to 2001:db8::7 (0, 135)", "2001:db8::/64"),
             (at + "Sending CONNACK to 192.0.2.7 (0, 0)", None),
             (at + "Sending CONNACK to 192.0.2.9 (0, 5) (0, 0)", None),
             (at + "Client Sending CONNACK to 192.0.2.9 (0, 5) disconnected.", None),
@@ -47,7 +79,7 @@ def samples(version: tuple[int, ...]) -> list[tuple[str, str | None]]:
         ]
     return [
         (at + "Client x [192.0.2.7:4711] disconnected: not authorised.", "192.0.2.7"),
-        (at + "Client x [2001:db8::7:4711] disconnected: not authorised.", "2001:db8::7"),
+        (at + "Client x [2001:db8::7:4711] disconnected: not authorised.", "2001:db8::/64"),
         (
             at + "Client a [192.0.2.9:1] disconnected: not authorised. [192.0.2.7:4711] "
             "disconnected: not authorised.",

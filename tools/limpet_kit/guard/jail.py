@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 from ..errors import FAILED, REFUSED, KitError
-from .files import BANNED, JAILS, KNOWN
+from .alerts import network
+from .files import BANNED, JAILS, KNOWN, SHUT
 
 FOLDER = Path("/etc/fail2ban")
 PROGRAMS = ("fail2ban-client", "fail2ban-regex", "nft", "setpriv")
@@ -59,13 +60,14 @@ def banned(fail2ban: Path, jail: str = BANNED) -> list[str]:
 
 
 def unban(fail2ban: Path, address: str) -> bool:
-    """Let an address in again; False when it was not banned."""
-    tell(fail2ban, "set", KNOWN, "unbanip", address)
-    return tell(fail2ban, "set", BANNED, "unbanip", address).strip() == "1"
+    """Let an address (of IPv6 its /64) in again; False when it was not kept out."""
+    who = str(network(address))
+    freed = [tell(fail2ban, "set", jail, "unbanip", who) for jail in (KNOWN, BANNED, SHUT)]
+    return "1" in {said.strip() for said in freed[1:]}
 
 
 def counted(line: str, fail2ban: Path) -> str | None:
-    """The address that the installed filter counts this log line for."""
+    """Whom the installed filter counts this log line for."""
     path = fail2ban / "filter.d" / "limpet.conf"
     done = subprocess.run(
         ["fail2ban-regex", "-o", "ip", line, str(path)],

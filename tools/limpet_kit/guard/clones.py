@@ -1,0 +1,39 @@
+"""Which device an account is, and from where it logged in: what an alert on a clone has to say.
+
+Two that log in with one credential throw each other out, over and over. The broker names the
+account only, which is half a credential, so the alert names the device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from pathlib import Path
+
+from ..broker import accounts
+from ..broker.mosquitto import LOG
+
+_LARGEST = 4 << 20  # bytes of the log, from its end
+_MOST = 8  # addresses that are told
+_STATE = re.compile(r"write limpet/([^/]+)/state\Z")
+
+
+def of(folder: Path, account: str, logins: int) -> tuple[str, list[str]]:
+    """The device's name (empty when the broker does not know the account any more), and the
+    addresses of its latest `logins`, the last one first."""
+    lines = accounts.read_acl(folder).get(account, ())
+    device = next((match[1] for line in lines if (match := _STATE.match(line))), "")
+    return device, _addresses(folder / LOG, account, logins)
+
+
+def _addresses(log: Path, account: str, logins: int) -> list[str]:
+    pattern = re.compile(
+        rb": New client connected from (\S+):\d+ as %s \(" % re.escape(account.encode())
+    )
+    found: dict[str, None] = {}
+    with contextlib.suppress(FileNotFoundError), log.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _LARGEST))
+        told = [match[1].decode("ascii", "replace") for match in pattern.finditer(file.read())]
+        found = dict.fromkeys(reversed(told[-logins:]))
+    return list(found)[:_MOST]
