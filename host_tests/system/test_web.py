@@ -9,9 +9,11 @@ import time
 
 import pytest
 from limpet_kit import bringup, wifi
+from limpet_kit.broker import accounts
 from limpet_kit.broker.client import KitClient
 from limpet_kit.console import Console
 from limpet_kit.enrolment import Plan
+from limpet_kit.guard import alerts
 from rig.broker import KINDS
 from rig.micropython import ROOT
 
@@ -165,6 +167,30 @@ def test_one_to_one_two_windows_and_a_phone(unit, web_server, browser):
     page.get_by_role("button", name="Log out").click()
     page.get_by_text("You are logged out.").wait_for()
     other.get_by_text("You were logged out.").wait_for()
+
+
+@pytest.mark.mosquitto
+def test_what_the_guard_tells_stands_on_the_page(unit, web_server, browser):
+    """Of addresses to who sees every device, of a cloned device to who sees that one."""
+    broker, _ = unit()
+    for name, which in (("anna", ["--every-device"]), ("bert", ["--devices", NAME])):
+        limpet("web", "user", "add", name, *which, typed=PASSWORD + "\n")
+    folder = broker.settings.folder
+    account = next(n for n in accounts.read(folder) if accounts.is_devices(n))
+    alerts.alert(broker.settings, "banned", 10, 600, address="2001:db8::7")
+    url = web_server(broker)
+    anna, bert = log_in(browser, url), log_in(browser, url, "bert")
+    anna.get_by_text("banned: 2001:db8::/64 was refused 10 times in 600 s").wait_for()
+    picture(anna, "guard.png")
+    alerts.alert(broker.settings, "cloned", 20, 600, account=account)
+    for page in (anna, bert):  # while it is open
+        page.get_by_text(f"cloned: {NAME} was taken over 20 times in 600 s").wait_for()
+    assert bert.locator("#guard li").count() == 1
+    assert account not in bert.content() + anna.content()
+    anna.get_by_role("button", name="Log out").click()
+    anna.get_by_text("You are logged out.").wait_for()
+    assert not anna.locator("#guard").is_visible()
+    assert not anna.errors and not bert.errors
 
 
 def test_the_library_in_the_page_is_the_one_that_was_pinned():

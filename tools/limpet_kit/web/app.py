@@ -27,6 +27,7 @@ from starlette.websockets import WebSocket
 from ..broker import server
 from ..broker.settings import Settings
 from ..errors import KitError
+from ..guard import alerts
 from ..secret import Secret
 from . import bridge
 from .door import Door, TooOften
@@ -36,6 +37,7 @@ from .sessions import Full, Session, Sessions
 
 COOKIE = "__Host-limpet"
 TOKEN = "X-Limpet-Token"
+_ALERTS = 20  # of the guard, the latest
 _LONGEST = 4096  # bytes of a POST
 _PAGE = Path(__file__).with_name("page")
 
@@ -55,6 +57,7 @@ class Page:
         routes = [
             Route("/", self._index),
             Route("/session", self._session),
+            Route("/alerts", self._alerts),
             Route("/login", self._login, methods=["POST"]),
             Route("/logout", self._logout, methods=["POST"]),
             WebSocketRoute("/link", self._link),
@@ -85,6 +88,12 @@ class Page:
             cookie = secrets.token_urlsafe(32)
         session = self._sessions.of(cookie)
         return await self._answer(cookie, session)
+
+    async def _alerts(self, request: Request) -> Response:
+        """What the guard told last; nothing for who is not logged in."""
+        session = self._sessions.of(request.cookies.get(COOKIE, ""))
+        shown = await asyncio.to_thread(self._told, session.person) if session else []
+        return JSONResponse({"alerts": shown}, headers={"Cache-Control": "no-store"})
 
     async def _login(self, request: Request) -> Response:
         said = await self._post(request)
@@ -154,6 +163,15 @@ class Page:
                 for u in units
             ],
         }
+
+    def _told(self, person: Person) -> list[dict[str, str]]:
+        """Alerts that a person may see: of addresses who sees every device, of clones who sees
+        that one."""
+        return [
+            {"at": one["at"], "what": one["what"], "words": alerts.words(one)}
+            for one in alerts.last(self._settings.folder, _ALERTS)
+            if person.devices is None or one.get("device") in person.devices
+        ]
 
     def _token(self, cookie: str) -> str:
         return hmac.new(self._key, cookie.encode(), hashlib.sha256).hexdigest()

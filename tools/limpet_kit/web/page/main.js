@@ -1,6 +1,7 @@
 // The page: who is logged in, the devices of that person, and the link between them.
 
 import { Device, text } from "./device.js";
+import * as guard from "./guard.js";
 import { open } from "./link.js";
 import * as session from "./session.js";
 
@@ -15,6 +16,7 @@ let link = null;
 function logIn(words = "") {
   link?.close();
   link = null;
+  guard.end();
   list.replaceChildren();
   for (const element of [list, leave, empty]) element.hidden = true;
   form.hidden = false;
@@ -58,6 +60,7 @@ function show({ person, devices }) {
     },
     lasts,
   });
+  guard.begin();
 }
 
 /** Whether somebody is logged in still; if not, the page says so. */
