@@ -42,6 +42,21 @@ def broker(request, broker_factory):
     return broker_factory(request.param)
 
 
+def test_whichever_of_its_servers_is_up_is_found(broker, device_factory, proxy_factory):
+    """All that are in its vault are dialled in one try, so it costs one pause."""
+    first, second = proxy_factory(broker), proxy_factory(broker)
+    first.refuse()
+    device = device_factory(broker, servers=[f"localhost:{p.port}" for p in (first, second)])
+    device.run(HELLO)
+    device.wait("acknowledged")
+    for gone, there in ((second, first), (first, second)):
+        there.listen()
+        gone.refuse()
+        gone.cut()
+        device.wait("log", line="OFFLINE", timeout=30)
+        device.wait("log", line="ONLINE", timeout=60)
+
+
 def test_online_publish_command_and_answer(broker, device_factory):
     device = device_factory(broker)
     with KitClient(broker.settings) as kit:

@@ -21,9 +21,7 @@ from limpet_kit.errors import (
     NO_NETWORK,
     NOT_ONLINE,
     OK,
-    REFUSED,
     USAGE,
-    KitError,
 )
 from limpet_kit.ledger import ACTIVE, GONE, NEW, REGISTERED, Ledger
 
@@ -314,16 +312,6 @@ def test_a_board_without_room(board, broker):
         opened.remove("/fill")
     enroll(board, broker)
     online_as(broker, "unit-1")
-
-
-def test_a_demo_and_a_loopback_broker_are_for_simulated_boards_only(broker_factory, monkeypatch):
-    demo = broker_factory("embedded", demo=True, start=False).settings
-    with pytest.raises(KitError, match="demo's") as e:
-        enrolment._anchor(demo, simulated=False)
-    assert e.value.code == REFUSED and enrolment._anchor(demo, simulated=True)
-    loopback = broker_factory("embedded", start=False).settings
-    with pytest.raises(KitError, match="this machine only"):
-        enrolment._anchor(loopback, simulated=False)
 
 
 def test_ctrl_c_leaves_nothing_behind(board, broker, monkeypatch):

@@ -14,17 +14,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from . import ca, credentials, kitkey, protocol, registry
+from . import credentials, destination, kitkey, protocol, registry
 from .audit import canary
 from .board import Board, Raised
 from .broker import accounts, given, keyed
 from .broker.client import KitClient
-from .broker.settings import LOOPBACK, Settings
+from .broker.settings import Settings
 from .console import printable
 from .errors import (
     ENROLLED,
     FAILED,
-    NO_BROKER,
     NO_NETWORK,
     NO_SPACE,
     NOT_ONLINE,
@@ -320,9 +319,8 @@ def _write(
 
     `before` is what the board was, when that is to be replaced or begun anew.
     """
-    simulated = board.simulated
-    anchor = _anchor(settings, simulated)
-    anchors = [] if settings.profile == "psk" else [anchor]
+    vault, store_secret = secrets.token_bytes(16), Secret(secrets.token_bytes(32))
+    where = destination.fields(settings, vault, board.simulated)
     anew = before if before and before.state in UNFINISHED else None
     replaces = anew.replaces if anew else _replaced(ledger, plan)
     name = plan.name or plan.replace or (anew.name if anew else _draw_name(ledger, plan.prefix))
@@ -343,7 +341,6 @@ def _write(
             "flash), or make a broker with another profile.",
         )
     key = kitkey.load(make=not ledger.units(gone=True))
-    vault, store_secret = secrets.token_bytes(16), Secret(secrets.token_bytes(32))
     credential = credentials.draw(settings)
     control = protocol.control_key(key.secret, vault)
     fields = protocol.encode(
@@ -352,8 +349,7 @@ def _write(
             (protocol.PROFILE, bytes([protocol.PROFILES[settings.profile]])),
             *credential.fields,
             (protocol.CONTROL, control.reveal()),
-            *((protocol.ANCHOR, anchor) for anchor in anchors),
-            (protocol.SERVER, _server(settings, simulated).encode()),
+            *where,
             *((protocol.NETWORK, protocol.network(n.ssid, n.key)) for n in networks),
             (protocol.EARLIEST, int(time.time()).to_bytes(8, "big")),
         ]
@@ -532,30 +528,6 @@ def _replaced(ledger: Ledger, plan: Plan) -> str | None:
             ENROLLED,
         )
     return old.vault
-
-
-def _anchor(settings: Settings, simulated: bool) -> bytes:
-    """The CA certificate for the board; a demo's never for a real one."""
-    anchor = ca.anchor_der(settings.folder)
-    if ca.is_demo(anchor) and not simulated:
-        raise KitError(
-            "This broker is a demo's: its CA lives for a day and no real board may trust it. Make "
-            "a broker of your own: limpet broker init",
-            REFUSED,
-        )
-    if settings.names[0] in LOOPBACK and not simulated:
-        raise KitError(
-            "This broker can be reached from this machine only, so no real board would find it. "
-            "Make one with an address that boards can dial: limpet broker init DIR --host NAME",
-            NO_BROKER,
-        )
-    return anchor
-
-
-def _server(settings: Settings, simulated: bool) -> str:
-    """Where the board connects to; one on this machine needs no name service."""
-    here = not settings.given or settings.names[0] in LOOPBACK
-    return f"{LOOPBACK[1]}:{settings.port}" if simulated and here else settings.server
 
 
 def _draw_name(ledger: Ledger, prefix: str) -> str:

@@ -85,6 +85,12 @@ class Settings:
         return f"{host}:{self.port}"
 
     @property
+    def servers(self) -> tuple[str, ...]:
+        """Every `host:port` at which boards may log in; more than one where a broker is several
+        machines."""
+        return (self.server,)
+
+    @property
     def kit_accounts(self) -> tuple[str, ...]:
         """The kit's account names, one for each session that the kit may have at a time."""
         return tuple(f"{self.kit}-{number}" for number in range(1, KIT_SESSIONS + 1))
