@@ -13,7 +13,7 @@ import pytest
 from limpet_kit import cli, plugged
 from limpet_kit.broker import accounts
 from limpet_kit.errors import ENROLLED, FAILED, OK, REFUSED, USAGE, KitError
-from limpet_kit.ledger import ACTIVE, GONE, NEW, PROVED, REGISTERED, Ledger, Unit
+from limpet_kit.ledger import ACTIVE, GONE, NEW, PROVED, REGISTERED, Ledger, Login, Unit
 
 VERIFIER = accounts.verifier(accounts.draw_password("text"))
 
@@ -80,6 +80,38 @@ def test_an_older_generation_is_an_alert_and_lowers_nothing(rows):
     assert rows.unit(one.vault).generation == 5
     rows.clear(older)
     assert rows.unit(one.vault) == one
+
+
+def test_a_unit_is_where_its_account_is(rows, tmp_path):
+    rows.know_broker("kit-c", tmp_path, "localhost:8884")
+    one = rows.advance(add(rows, 1), PROVED, 1)
+    there = Login("There1", VERIFIER, "kit-c", "binary")
+
+    def at(broker):
+        return [account.name for account in rows.accounts(broker)]
+
+    change = rows.draw(one, "move", "kit-b kit-c", there)
+    assert (at("kit-b"), at("kit-c")) == (["Account1"], ["There1"])
+    assert rows.brokers(one.vault) == {"kit-b", "kit-c"} and rows.unit(one.vault) == one
+    rows.move(change, "FAILED")
+    assert (at("kit-b"), at("kit-c"), rows.ended("kit-c")) == (["Account1"], [], {"There1"})
+    rows.forget(rows.ended("kit-c"))
+    rows.move(rows.draw(one, "move", "kit-b kit-c", there), "APPLIED", generation=2)
+    assert (at("kit-b"), at("kit-c"), rows.ended("kit-b")) == ([], ["There1"], {"Account1"})
+    moved = rows.unit(one.vault)
+    assert (moved.broker, moved.profile, moved.generation) == ("kit-c", "binary", 2)
+
+
+def test_accounts_of_an_older_ledger_are_at_their_units_broker(rows, home):
+    rows.advance(add(rows, 1), PROVED)
+    with sqlite3.connect(home / "ledger.db") as db:
+        for column in ("broker", "profile"):
+            db.execute(f"ALTER TABLE account DROP COLUMN {column}")
+        db.execute("PRAGMA user_version = 6")
+    db.close()
+    with Ledger() as newer:
+        assert [account.name for account in newer.accounts("kit-b")] == ["Account1"]
+        assert newer.brokers(unit(1).vault) == {"kit-b"}
 
 
 def test_two_kits_do_not_overrun_each_other(rows):

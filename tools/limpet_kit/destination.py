@@ -6,10 +6,8 @@ from . import ca, protocol
 from .broker.settings import LOOPBACK, Settings
 from .errors import NO_BROKER, REFUSED, KitError
 
-Fields = list[tuple[int, bytes]]
 
-
-def fields(settings: Settings, vault: bytes, simulated: bool) -> Fields:
+def fields(settings: Settings, vault: bytes, simulated: bool) -> protocol.Fields:
     """The anchor and the servers of this broker, for the device with this vault id.
 
     Raises `KitError` (REFUSED, NO_BROKER) where a real board must not be sent, or cannot go.

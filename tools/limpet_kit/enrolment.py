@@ -449,29 +449,13 @@ def _take_place(client: KitClient, ledger: Ledger, settings: Settings, unit: Uni
         ledger.retire(old)
     registry.sync(ledger, settings)
     if old and old.name != unit.name:
-        for topic in _retained(client, old.name):
-            client.publish(topic, b"", retain=True)
+        client.clear(f"limpet/{old.name}", _STATE_S)
     elif current:
         # The old session's end publishes its last will: over the state of the new one.
         will = client.wait(lambda topic, payload: topic == state, _STATE_S)
         if will and will[1] != current[1]:
             client.publish(state, current[1], retain=True)
     return ledger.settle(unit)
-
-
-def _retained(client: KitClient, name: str) -> list[str]:
-    """Topics of a device on which the broker keeps a message."""
-    found: list[str] = []
-    branch = f"limpet/{name}/"
-    client.subscribe(branch + "#")
-
-    def collect(topic: str, payload: bytes) -> bool:
-        if topic.startswith(branch) and payload:
-            found.append(topic)
-        return False
-
-    client.wait(collect, _STATE_S)
-    return found
 
 
 def _goes_on(unit: Unit, settings: Settings, plan: Plan) -> bool:

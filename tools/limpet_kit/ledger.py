@@ -118,6 +118,13 @@ _MIGRATIONS = (
     ALTER TABLE unit ADD COLUMN audit TEXT NOT NULL DEFAULT '';
     ALTER TABLE unit ADD COLUMN audited INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    -- where it counts and of what kind it is: a move brings one of another broker than the unit's
+    ALTER TABLE account ADD COLUMN broker TEXT NOT NULL DEFAULT '';
+    ALTER TABLE account ADD COLUMN profile TEXT NOT NULL DEFAULT '';
+    UPDATE account SET (broker, profile) =
+        (SELECT broker, profile FROM unit WHERE unit.vault = account.vault);
+    """,
 )
 
 
@@ -180,6 +187,17 @@ class Change:
     changed: int
 
 
+@dataclass(frozen=True)
+class Login:
+    """An account that a change brings: what the broker with this id is to know of it, and the
+    credential profile that it is of."""
+
+    account: str
+    verifier: str
+    broker: str
+    profile: str
+
+
 _L = TypeVar("_L", bound="Ledger")
 _COLUMNS = tuple(field.name for field in fields(Unit))
 
@@ -236,9 +254,18 @@ class Ledger:
         ).fetchone()
         return str(row[0]) if row else ""
 
-    def logins(self, vault: str) -> set[str]:
-        """Every account under which an enrolment may log in, one that is just being tried too."""
-        rows = self._db.execute("SELECT name FROM account WHERE vault = ? AND NOT ended", (vault,))
+    def logins(self, vault: str, broker: str | None = None) -> set[str]:
+        """Every account under which an enrolment may log in, one that is just being tried too: at
+        any broker, or at the one with this id."""
+        rows = self._db.execute(
+            "SELECT name, broker FROM account WHERE vault = ? AND NOT ended", (vault,)
+        )
+        return {str(name) for name, where in rows.fetchall() if broker in (None, where)}
+
+    def brokers(self, vault: str) -> set[str]:
+        """Ids of the brokers at which an enrolment has an account, be it one that has ended and
+        has yet to leave."""
+        rows = self._db.execute("SELECT broker FROM account WHERE vault = ?", (vault,))
         return {str(row[0]) for row in rows.fetchall()}
 
     def changes(self, vault: str | None = None) -> list[Change]:
@@ -253,7 +280,8 @@ class Ledger:
         marks = ", ".join("?" * len(_AT_BROKER))
         rows = self._db.execute(
             "SELECT account.name, verifier, unit.name FROM account JOIN unit USING (vault) "
-            f"WHERE broker = ? AND state IN ({marks}) AND NOT ended ORDER BY account.name",
+            f"WHERE account.broker = ? AND state IN ({marks}) AND NOT ended "
+            "ORDER BY account.name",
             (broker, *_AT_BROKER),
         )
         for account, verifier, device in rows.fetchall():
@@ -276,7 +304,7 @@ class Ledger:
         """Accounts that have to leave the broker with this id."""
         rows = self._db.execute(
             "SELECT account.name FROM account JOIN unit USING (vault) "
-            "WHERE broker = ? AND (ended OR state = 'REVOKED')",
+            "WHERE account.broker = ? AND (ended OR state = 'REVOKED')",
             (broker,),
         )
         return {str(row[0]) for row in rows.fetchall()}
@@ -342,7 +370,7 @@ class Ledger:
             values = [getattr(unit, column) for column in _COLUMNS]
             marks = ", ".join("?" * len(values))
             self._db.execute(f"INSERT INTO unit VALUES ({marks})", values)
-            self._add_account(account, unit.vault, verifier, 0)
+            self._add_account(Login(account, verifier, unit.broker, unit.profile), unit.vault, 0)
 
     def advance(self, unit: Unit, state: str, generation: int | None = None) -> Unit:
         """Move a unit from the state it was read in to another; the unit as it is now.
@@ -434,10 +462,8 @@ class Ledger:
 
     # -- changes over the link
 
-    def draw(
-        self, unit: Unit, kind: str, detail: str = "", account: tuple[str, str] | None = None
-    ) -> Change:
-        """A new change, with its account (name, verifier) if it brings one.
+    def draw(self, unit: Unit, kind: str, detail: str = "", login: Login | None = None) -> Change:
+        """A new change, with its account if it brings one.
 
         Raises `KitError` while another one is open: one change a unit.
         """
@@ -449,15 +475,15 @@ class Ledger:
             made = Change(unit.vault, sequence, kind, DRAWN, 0, detail, 0, int(time.time()))
             values = [getattr(made, field.name) for field in fields(Change)]
             self._db.execute(f"INSERT INTO change VALUES ({', '.join('?' * len(values))})", values)
-            if account:
-                self._add_account(account[0], unit.vault, account[1], sequence)
+            if login:
+                self._add_account(login, unit.vault, sequence)
         return made
 
     def move(self, change: Change, state: str, cause: int = 0, generation: int = 0) -> Change:
         """Move a change on; `KitError` when somebody else has moved it meanwhile.
 
         An account leaves with a change that was never sent, or whose failure is authenticated;
-        with one that was applied all earlier ones do.
+        with one that was applied all earlier ones do, and the unit is where its account is.
         """
         with self._transaction():
             done = self._db.execute(
@@ -470,8 +496,7 @@ class Ledger:
             if state in (VOID, FAILED_CHANGE):
                 self._end_accounts(change, "=")
             elif state == APPLIED:
-                if self._brings_account(change):
-                    self._end_accounts(change, "<")
+                self._follow_account(change)
                 self._db.execute(
                     "UPDATE unit SET generation = max(generation, ?) WHERE vault = ?",
                     (generation, change.vault),
@@ -486,10 +511,11 @@ class Ledger:
                 (change.vault, change.sequence),
             )
 
-    def _add_account(self, name: str, vault: str, verifier: str, sequence: int) -> None:
+    def _add_account(self, login: Login, vault: str, sequence: int) -> None:
         self._db.execute(
-            "INSERT INTO account (name, vault, verifier, sequence) VALUES (?, ?, ?, ?)",
-            (name, vault, verifier, sequence),
+            "INSERT INTO account (name, vault, verifier, broker, profile, sequence) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            (login.account, vault, login.verifier, login.broker, login.profile, sequence),
         )
 
     def _end_accounts(self, change: Change, which: str) -> None:
@@ -498,12 +524,17 @@ class Ledger:
             (change.vault, change.sequence),
         )
 
-    def _brings_account(self, change: Change) -> bool:
+    def _follow_account(self, change: Change) -> None:
+        """What the change brought, if it brought an account, is the only one from now on."""
         row = self._db.execute(
-            "SELECT 1 FROM account WHERE vault = ? AND sequence = ?",
+            "SELECT broker, profile FROM account WHERE vault = ? AND sequence = ?",
             (change.vault, change.sequence),
         ).fetchone()
-        return row is not None
+        if row:
+            self._end_accounts(change, "<")
+            self._db.execute(
+                "UPDATE unit SET broker = ?, profile = ? WHERE vault = ?", (*row, change.vault)
+            )
 
     def drop(self, unit: Unit) -> None:
         """Remove an enrolment that is still NEW, with its account; no broker has seen it."""
@@ -535,13 +566,13 @@ class Ledger:
             self._db.execute("ATTACH ? AS other", (str(copy),))
             try:
                 with self._transaction():
-                    for table, key in (("broker", "id"), *((t, "vault") for t in _OF_UNIT)):
-                        where = f"WHERE {key} IN ({', '.join('?' * len(new))})"
-                        values = [unit.broker if key == "id" else unit.vault for unit in new]
-                        way = "OR IGNORE" if table == "broker" else ""
+                    # All brokers: a unit that is being moved has accounts at two.
+                    self._db.execute("INSERT OR IGNORE INTO broker SELECT * FROM other.broker")
+                    for table in _OF_UNIT:
                         self._db.execute(
-                            f"INSERT {way} INTO {table} SELECT * FROM other.{table} {where}",
-                            values,
+                            f"INSERT INTO {table} SELECT * FROM other.{table} "
+                            f"WHERE vault IN ({', '.join('?' * len(new))})",
+                            [unit.vault for unit in new],
                         )
             except sqlite3.IntegrityError:
                 raise KitError(

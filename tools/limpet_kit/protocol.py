@@ -60,6 +60,8 @@ CAUSES = {
     5: "the board has no room",
 }
 
+Fields = list[tuple[int, bytes]]  # of a record or a change: tag and value
+
 _HEAD = struct.Struct(">4sBBHIHH16s")
 _ACK = struct.Struct(">4sBBBBII16s")
 

@@ -206,6 +206,11 @@ class KitClient:
             found[message[0]] = message[1]
         return found
 
+    def clear(self, branch: str, timeout_s: float) -> None:
+        """Have the broker keep nothing below this branch of topics."""
+        for topic in self.retained(branch + "/#", timeout_s):
+            self.publish(topic, b"", retain=True)
+
     def wait(
         self,
         predicate: Callable[[str, bytes], bool],

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
             _may_retire(ledger, units, new)
         return rotate.exchange(
             ledger,
-            chosen,
+            [chosen],
             units,
             args,
             changes.ANCHORS,

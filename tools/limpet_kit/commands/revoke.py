@@ -6,7 +6,7 @@ import argparse
 import time
 from contextlib import ExitStack, suppress
 
-from .. import registry
+from .. import changes, registry
 from ..broker import server, settings
 from ..broker.client import KitClient
 from ..console import Console
@@ -48,13 +48,20 @@ def run(args: argparse.Namespace) -> int:
                 ledger.let_in(unit)
             else:
                 ledger.revoke(unit)
-        taken = [_tell(ledger, broker, units, args.undo) for broker in {u.broker for u in units}]
-        yours = sorted(
-            name
-            for unit in units
-            if settings.load(ledger.broker_folder(unit.broker)).given
-            for name in ledger.logins(unit.vault)
-        )
+        at: dict[str, set[str]] = {}  # a unit that is being moved has accounts at two brokers
+        for unit in units:
+            for broker in changes.brokers_of(ledger, unit):
+                at.setdefault(broker, set()).add(unit.name)
+        taken, yours = [], set[str]()
+        for broker, names in at.items():
+            try:  # what is wrong at one of them keeps nobody in at the other
+                taken.append(_tell(ledger, broker, names, args.undo))
+                if settings.load(ledger.broker_folder(broker)).given:
+                    for unit in units:
+                        yours |= ledger.logins(unit.vault, broker)
+            except KitError as e:
+                console.warn(str(e))
+                taken.append(None)
     took = time.monotonic() - began
     live = {name for done in taken if done for name in done}
     for unit in units:
@@ -69,24 +76,23 @@ def run(args: argparse.Namespace) -> int:
             "first refusal, later up to a day, over resets too. Have it try now, by cable: "
             "limpet up PORT"
         )
-    running = None not in taken
+    running, listed = None not in taken, ", ".join(sorted(yours))
     if running and not yours:
         console.line(f"the broker took it after {took:.2f} s")
     console.result(
         {
             "ok": running and not (yours and not args.undo),
-            "yours": yours,
+            "yours": sorted(yours),
             "devices": [unit.name for unit in units],
             "live": sorted(live),
             "seconds": round(took, 3),
         }
     )
     if yours and args.undo:
-        console.warn(f"Let it in again at your broker: {', '.join(yours)}")
+        console.warn(f"Let it in again at your broker: {listed}")
     elif yours:
         raise KitError(
-            f"Remove its account at your broker: {', '.join(yours)}. Until then it can log in.",
-            NO_BROKER,
+            f"Remove its account at your broker: {listed}. Until then it can log in.", NO_BROKER
         )
     if not running:
         raise KitError("The broker does not run; it will know when it is started.", NO_BROKER)
@@ -103,13 +109,12 @@ def _named(ledger: Ledger, name: str, undo: bool) -> Unit:
     return unit
 
 
-def _tell(ledger: Ledger, broker: str, units: list[Unit], undo: bool) -> set[str] | None:
-    """Sync one broker and clear what it retains of the units.
+def _tell(ledger: Ledger, broker: str, names: set[str], undo: bool) -> set[str] | None:
+    """Sync one broker and clear what it retains of the units of these names.
 
     The units that were online there until now; None when it does not run.
     """
     chosen = settings.load(ledger.broker_folder(broker))
-    names = {unit.name for unit in units if unit.broker == broker}
     if undo or not server.open_broker(chosen).running():
         return set() if registry.sync(ledger, chosen) else None
     with ExitStack() as stack:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from .. import changes, paths, protocol, wifi
 from ..broker import settings
-from ..broker.client import KitClient
 from ..broker.settings import Settings
 from ..console import Console
 from ..errors import FAILED, NOT_ONLINE, OK, USAGE, KitError
@@ -64,7 +63,7 @@ def targets(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
     kind, detail = changes.ACCOUNT, ""
-    fields: changes.Fields = []
+    fields: protocol.Fields = []
     if args.server:
         kind = changes.SERVERS
         fields = [(protocol.SERVER, _server(text)) for text in args.server]
@@ -81,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         if args.older_than is not None:
             limit = time.time() - args.older_than
             units = [unit for unit in units if _drawn(ledger, unit) < limit]
-        return exchange(ledger, chosen, units, args, kind, lambda unit: fields, detail)
+        return exchange(ledger, [chosen], units, args, kind, lambda unit: fields, detail)
 
 
 def select(ledger: Ledger, chosen: Settings, args: argparse.Namespace) -> list[Unit]:
@@ -104,25 +103,34 @@ def select(ledger: Ledger, chosen: Settings, args: argparse.Namespace) -> list[U
 
 def exchange(
     ledger: Ledger,
-    chosen: Settings,
+    brokers: list[Settings],
     units: list[Unit],
     args: argparse.Namespace,
     kind: str,
-    make: Callable[[Unit], changes.Fields],
+    make: Callable[[Unit], protocol.Fields],
     detail: str = "",
 ) -> int:
-    """Send a change to these units, wait for them, say what became of it; the exit code."""
+    """Send a change to these units, wait for them, say what became of it; the exit code.
+
+    `brokers` must run, as must any other at which one of the units may be.
+    """
     console = Console(args.json)
-
-    def step(unit: Unit, words: str) -> None:
-        console.line(f"{unit.name:<20} {words}")
-
+    ended: set[str] = set()
     if not units:
         console.line("There is nothing to do.")
         console.result({"ok": True, "applied": [], "failed": {}, "waiting": [], "alerts": {}})
         return OK
-    with KitClient(chosen) as client:
-        run = changes.Exchange(ledger, chosen, client, units, step)
+    with (
+        changes.places(ledger, units, *brokers) as places,
+        console.progress("devices") as advance,
+    ):
+
+        def step(unit: Unit, words: str, is_done: bool) -> None:
+            console.line(f"{unit.name:<20} {words}")
+            ended.update([unit.name] if is_done else [])
+            advance(len(ended), len(units))
+
+        run = changes.Exchange(ledger, places, units, step)
         end = time.monotonic() + args.wait
         run.recover()
         run.clear_way(kind, detail, args.wait)
@@ -154,7 +162,7 @@ def _drawn(ledger: Ledger, unit: Unit) -> int:
     drawn = [
         change.changed
         for change in ledger.changes(unit.vault)
-        if change.kind == changes.ACCOUNT and change.state == APPLIED
+        if change.kind in (changes.ACCOUNT, changes.MOVE) and change.state == APPLIED
     ]
     return max(drawn, default=unit.created)
 

@@ -42,10 +42,10 @@ def run(args: argparse.Namespace) -> int:
         chosen = settings.load(args.broker or paths.home() / "broker")
         units = rotate.select(ledger, chosen, args)
         _confirm(args, [unit.name for unit in units])
-        return rotate.exchange(ledger, chosen, units, args, changes.WIPE, _name)
+        return rotate.exchange(ledger, [chosen], units, args, changes.WIPE, _name)
 
 
-def _name(unit: Unit) -> changes.Fields:
+def _name(unit: Unit) -> protocol.Fields:
     return [(protocol.NAME, unit.name.encode())]
 
 
