@@ -7,6 +7,7 @@ key is an error, so that a misspelt one cannot pass for a missing one.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import types
 import typing
@@ -119,6 +120,16 @@ def everyone() -> list[Board]:
 def real() -> list[Board]:
     """Those that are not simulated."""
     return [board for board in everyone() if not board.simulated]
+
+
+@functools.cache
+def _simulated() -> frozenset[str]:
+    return frozenset(board.machine for board in everyone() if board.simulated)
+
+
+def is_simulated(machine: str) -> bool:
+    """Whether a board that calls itself so is one of our own simulated ones."""
+    return machine in _simulated()
 
 
 def booting(chip: str = "", drive: str = "") -> list[Board]:

@@ -28,6 +28,7 @@ from ..console import Console, typed_secret
 from ..errors import NO_BROKER, NOT_FIT, OK, USAGE, KitError
 from ..ledger import Ledger
 from . import action as add_action
+from . import move
 from .ledger import free
 
 HELP = "make and run the broker that boards log in to"
@@ -125,6 +126,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     asked.add_argument("--draw", metavar="FILE", type=Path, help="write the accounts it needs")
     asked.add_argument("--accounts", metavar="FILE", type=Path, help="accounts it was given")
     asked.add_argument("--json", action="store_true", help="print one JSON object last")
+    move.arguments(action("move", move.HELP, move.EXAMPLE, folder=False))
     for name, words, example in (
         (
             "backup",
@@ -150,6 +152,8 @@ def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
     if args.action == "matrix":
         return ask(args)
+    if args.action == "move":
+        return move.run(args)
     folder = args.folder or paths.home() / "broker"
     if args.action == "init":
         return init(folder, args)
