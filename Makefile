@@ -11,10 +11,10 @@ demo: $(STAMP)
 	@$(BIN)/limpet demo --json
 
 test: $(STAMP) lint
-	@$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow"
 
 test-slow: $(STAMP)
-	@$(BIN)/python -m pytest -n $(WORKERS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 # make test-board PORT=/dev/ttyACM0 (or sim:NAME): the library's unit tests on a board
 test-board: $(STAMP)

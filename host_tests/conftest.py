@@ -6,6 +6,7 @@ import pytest
 from rig.blank import *  # noqa: F403
 from rig.broker import *  # noqa: F403
 from rig.clocks import *  # noqa: F403
+from rig.cluster import *  # noqa: F403
 from rig.device import *  # noqa: F403
 from rig.micropython import *  # noqa: F403
 from rig.peers import *  # noqa: F403

@@ -26,7 +26,7 @@ class Device:
         self.password = accounts.draw_password(profile or broker.settings.profile)
         self.account = Account(
             accounts.draw_account(),
-            accounts.verifier(self.password),
+            broker.settings.verifier(self.password),
             accounts.device_acl(name),
         )
         self.messages = queue.Queue()

@@ -12,6 +12,7 @@ from limpet_kit import protocol
 from limpet_kit.attack.behaviours import serve
 from limpet_kit.attack.certificates import issue
 from limpet_kit.attack.server import Server
+from limpet_kit.broker import accounts
 from limpet_kit.secret import Secret
 from rig.device import Device
 
@@ -46,7 +47,11 @@ def server():
 
 @pytest.fixture
 def device(tmp_path, server):
-    place = SimpleNamespace(settings=SimpleNamespace(profile="binary", given=False, server=""))
+    place = SimpleNamespace(
+        settings=SimpleNamespace(
+            profile="binary", given=False, server="", verifier=accounts.verifier
+        )
+    )
     servers = [f"localhost:{server.port}"]
     made = Device(tmp_path / "lamp-1", place, "lamp-1", servers=servers, anchor=OLD.der)
     yield made

@@ -19,6 +19,7 @@ from limpet_kit import presence
 from limpet_kit.attack.behaviours import serve
 from limpet_kit.attack.certificates import DAY, issue
 from limpet_kit.attack.server import Server
+from limpet_kit.broker import accounts
 from rig.device import Device
 
 DAY_S = 86_400
@@ -115,7 +116,11 @@ def broker():
 
 @pytest.fixture
 def device(tmp_path, broker):
-    place = SimpleNamespace(settings=SimpleNamespace(profile="binary", given=False, server=""))
+    place = SimpleNamespace(
+        settings=SimpleNamespace(
+            profile="binary", given=False, server="", verifier=accounts.verifier
+        )
+    )
     servers = [f"localhost:{broker.port}"]
     made = Device(tmp_path / "lamp-1", place, "lamp-1", servers=servers, anchor=root().der)
     yield made

@@ -21,6 +21,7 @@ import pytest
 from cryptography import x509
 from limpet_kit.attack.certificates import DAY, Identity, issue
 from limpet_kit.attack.server import Server
+from limpet_kit.broker import accounts
 from limpet_kit.broker import server as brokers
 from rig.device import Device
 from rig.micropython import PORTS
@@ -350,7 +351,9 @@ def devices(tmp_path):
     made = []
 
     def make(anchor, *servers, profile="binary", port=None):
-        settings = SimpleNamespace(profile=profile, given=False, server=servers[0])
+        settings = SimpleNamespace(
+            profile=profile, given=False, server=servers[0], verifier=accounts.verifier
+        )
         place = SimpleNamespace(settings=settings)
         name = f"lamp-{len(made)}"
         device = Device(

@@ -195,7 +195,7 @@ def test_a_failing_handler_and_a_refused_topic_are_reported(rig):
 def test_every_byte_in_a_credential(part, rig, monkeypatch):
     values = bytes(range(part * 32, part * 32 + 32))
     monkeypatch.setattr(rig_device.accounts, "draw_password", lambda profile: Secret(values))
-    monkeypatch.setattr(rig_device.accounts, "verifier", lambda password: "")  # Mosquitto's
+    monkeypatch.setattr(rig_device.accounts, "verifier", lambda password, form: "")  # Mosquitto's
     rig.online()
     assert [password for _, password, _ in rig.broker.logins] == [values]
 

@@ -39,7 +39,7 @@ def draw(settings: Settings) -> Credential:
     if settings.given:
         account, password = given.take(settings)
         login = ((protocol.ACCOUNT, account.encode()), (protocol.PASSWORD, password.reveal()))
-        return Credential(account, login, password, accounts.verifier(password))
+        return Credential(account, login, password, settings.verifier(password))
     account = accounts.draw_account()
     named = (protocol.ACCOUNT, account.encode())
     if settings.profile == "x509":
@@ -50,4 +50,4 @@ def draw(settings: Settings) -> Credential:
     fields = (named, (protocol.PASSWORD, password.reveal()))
     if settings.profile == "psk":
         return Credential(account, fields, password, keyed.of_key(password), (password,))
-    return Credential(account, fields, password, accounts.verifier(password))
+    return Credential(account, fields, password, settings.verifier(password))

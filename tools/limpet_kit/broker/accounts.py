@@ -26,6 +26,9 @@ from .files import write_private
 
 PASSWORDS = "passwords"
 ACL = "acl"
+# Forms of a verifier: Mosquitto's and the embedded broker's, and RabbitMQ's, base64 of 4 bytes of
+# salt and SHA-256 over salt and password. The secrets are random, so neither has to be slow.
+PBKDF2, SHA256 = "7", "sha256"
 ROUNDS = 101  # for random secrets; more rounds only help whoever wants to exhaust the broker
 KIT_PREFIX = "kit-"  # the kit's own accounts; a drawn account has no '-'
 PROBE_PREFIX = "probe-"
@@ -41,6 +44,8 @@ _VERIFIER = re.compile(
     r"\$((?=[^$])(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}(?:==|[A-Za-z0-9+/]=))?)"
     r"\$([A-Za-z0-9+/]{86}==)\Z"
 )
+_SHA256 = re.compile(r"\$sha256\$([A-Za-z0-9+/]{48})\Z")
+_STATE = re.compile(r"write limpet/([^/+#]+)/state\Z")
 _ACCESS = ("read", "write", "readwrite")
 
 
@@ -73,15 +78,18 @@ def draw_password(profile: str) -> Secret:
     raise KitError(f"There is no credential profile {profile!r}; no password is drawn for it.")
 
 
-def verifier(password: Secret) -> str:
+def verifier(password: Secret, form: str = PBKDF2) -> str:
     """What the broker keeps instead of `password`, freshly salted."""
     if not password.reveal() or 0 in password.reveal():
         raise KitError("A password must not be empty and must not contain a zero byte.", REFUSED)
-    return verifier_of(password.reveal())
+    return verifier_of(password.reveal(), form)
 
 
-def verifier_of(password: bytes) -> str:
+def verifier_of(password: bytes, form: str = PBKDF2) -> str:
     """The verifier of any bytes, also of those that no device may have; salted."""
+    if form == SHA256:
+        salt = secrets.token_bytes(4)
+        return f"${SHA256}${_base64(salt + hashlib.sha256(salt + password).digest())}"
     salt = secrets.token_bytes(12)
     parts = (_base64(salt), _base64(_hash(password, salt, ROUNDS)))
     return f"$7${ROUNDS}${parts[0]}${parts[1]}"
@@ -89,9 +97,19 @@ def verifier_of(password: bytes) -> str:
 
 def fits(password: bytes, against: str) -> bool:
     """Whether `password` is the one that the verifier `against` was made from."""
+    if kept := _SHA256.match(against):
+        whole = base64.b64decode(kept[1])
+        return hmac.compare_digest(hashlib.sha256(whole[:4] + password).digest(), whole[4:])
     rounds, salt, expected = _verifier_parts(against).groups()
     found = _hash(password, base64.b64decode(salt), int(rounds))
     return hmac.compare_digest(found, base64.b64decode(expected))
+
+
+def sha256_hash(verifier: str) -> str:
+    """What RabbitMQ calls `password_hash`; `KitError` when this verifier is none of its."""
+    if match := _SHA256.match(verifier):
+        return match[1]
+    raise KitError("This account was made for another kind of broker than RabbitMQ.", FAILED)
 
 
 def device_acl(device: str, homeassistant: bool = False) -> tuple[str, ...]:
@@ -113,6 +131,11 @@ def device_acl(device: str, homeassistant: bool = False) -> tuple[str, ...]:
         f"read limpet/{device}/kit/set",
         "read limpet/time",
     )
+
+
+def device_of(acl: Iterable[str]) -> str:
+    """The device whose account may do this; empty for somebody else's."""
+    return next((match[1] for line in acl if (match := _STATE.match(line))), "")
 
 
 def person_acl(person: str, devices: Iterable[str] | None) -> tuple[str, ...]:
@@ -162,11 +185,11 @@ def check_name(name: str) -> None:
         )
 
 
-def draw_probe() -> tuple[Account, Secret]:
+def draw_probe(form: str = PBKDF2) -> tuple[Account, Secret]:
     """An account that may do nothing but log in, to ask a broker whether it took an export."""
     password = draw_password("text")
     name = PROBE_PREFIX + _random(23 - len(PROBE_PREFIX))
-    return Account(name, verifier(password), ()), password
+    return Account(name, verifier(password, form), ()), password
 
 
 def write(
@@ -225,7 +248,7 @@ def check(account: Account) -> None:
     if not _NAME.match(account.name):
         raise KitError("An account name must be printable ASCII without spaces and ':'.", FAILED)
     if not keyed.is_keyed(account.verifier):
-        _verifier_parts(account.verifier)
+        _check_verifier(account.verifier)
     for line in account.acl:
         access, _, topic_filter = line.partition(" ")
         levels = topic_filter.split("/")
@@ -250,7 +273,7 @@ def read_passwords(folder: Path) -> dict[str, str]:
     found = {}
     for line in filter(None, _text(folder / PASSWORDS).split("\n")):
         name, _, kept = line.partition(":")
-        _verifier_parts(kept)
+        _check_verifier(kept)
         found[name] = kept
     return found
 
@@ -286,6 +309,11 @@ def _text(path: Path) -> str:
         return ""
     except UnicodeDecodeError:
         raise KitError(f"{path} was not written by the kit: it is not ASCII.", FAILED) from None
+
+
+def _check_verifier(text: str) -> None:
+    if not _SHA256.match(text):
+        _verifier_parts(text)
 
 
 def _verifier_parts(text: str) -> re.Match[str]:

@@ -7,7 +7,9 @@ is not the one that boards would accept.
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import dataclasses
 import os
 import queue
 import secrets
@@ -25,11 +27,12 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from ..errors import NO_BROKER, USAGE, KitError
 from ..secret import Secret
-from . import connect, rules
+from . import connect, retained, rules
 from .files import try_lock
 from .settings import Settings
 
 TIMEOUT_S = 10.0
+KEEPALIVE_S = 30
 LOOK_S = 0.25  # between two looks whether waiting has a point
 _MARKER = "limpet/kit/marker"  # a topic of the kit alone
 KEPT = 10_000  # messages that nobody waited for
@@ -74,10 +77,7 @@ def login(settings: Settings, account: str, password: Secret, timeout_s: float =
     """
     hello = connect.encode(connect.Connect(account, password, account, keepalive=10))
     try:
-        with (
-            socket.create_connection((settings.kit_address, settings.kit_port), timeout_s) as raw,
-            context(settings).wrap_socket(raw) as link,
-        ):
+        with dial(settings, timeout_s) as raw, context(settings).wrap_socket(raw) as link:
             link.sendall(hello)
             answer = b""
             while len(answer) < 4:
@@ -93,6 +93,15 @@ def login(settings: Settings, account: str, password: Secret, timeout_s: float =
     return answer[3]
 
 
+def dial(settings: Settings, timeout_s: float) -> socket.socket:
+    """A connection to the broker, to the first of its machines that answers."""
+    *others, last = settings.kit_addresses
+    for address in others:
+        with contextlib.suppress(OSError):
+            return socket.create_connection((address, settings.kit_port), timeout_s)
+    return socket.create_connection((last, settings.kit_port), timeout_s)
+
+
 class KitClient:
     """One session of the kit; use it as a context manager.
 
@@ -103,6 +112,8 @@ class KitClient:
     def __init__(self, settings: Settings, timeout_s: float = TIMEOUT_S) -> None:
         self._settings = settings
         self._timeout_s = timeout_s
+        self._addresses = collections.deque(settings.kit_addresses)
+        self._away: set[str] = set()  # machines that did not answer
         self._filters: dict[str, int] = {}
         self._messages: queue.Queue[tuple[str, bytes]] = queue.Queue(KEPT)
         self._unclaimed: list[tuple[str, bytes]] = []
@@ -123,13 +134,14 @@ class KitClient:
         self._mqtt.reconnect_delay_set(0.2, 5)
         self._mqtt.on_connect = self._on_connect
         self._mqtt.on_disconnect = self._on_disconnect
+        self._mqtt.on_connect_fail = self._on_disconnect
         self._mqtt.on_message = self._on_message
         self._mqtt.on_subscribe = self._on_subscribe
         try:
             password = settings.kit_password().reveal().decode()
             self._mqtt.username_pw_set(self._account, password)
             self._mqtt.tls_set_context(context(settings))
-            self._mqtt.connect(settings.kit_address, settings.kit_port, keepalive=30)
+            self._connect()
             self._mqtt.loop_start()
             if not self._answered.wait(self._timeout_s):
                 raise KitError(f"{_where(settings)} does not answer.", NO_BROKER)
@@ -158,8 +170,12 @@ class KitClient:
     def publish(self, topic: str, payload: bytes, qos: int = 1, retain: bool = False) -> None:
         """Publish; with QoS 1 returns when the broker has acknowledged it, else `KitError`.
 
-        While the link is broken it waits for the next one.
+        While the link is broken it waits for the next one. What is retained goes to each of the
+        broker's machines (retained.py), and whoever is online gets it from each; a machine that
+        is away does without.
         """
+        if retain:
+            self._elsewhere(lambda other: other.publish(topic, payload, qos, retain))
         published = False
         if self._online.wait(self._timeout_s):
             info = self._mqtt.publish(topic, payload, qos, retain)
@@ -170,9 +186,19 @@ class KitClient:
             raise KitError(f"{_where(self._settings)} did not take a message.", NO_BROKER)
 
     def subscribe(self, topic_filter: str, qos: int = 1) -> None:
-        """Subscribe, now and after every reconnect; returns when the broker has granted it."""
-        self._filters[topic_filter] = qos
-        _, number = self._mqtt.subscribe(topic_filter, qos)
+        """Subscribe, now and after every reconnect; returns when the broker has granted it.
+
+        What the broker's other machines retain has then been received too.
+        """
+        filters = dict.fromkeys([topic_filter, *retained.exact(self._settings, topic_filter)], qos)
+
+        def fetch(other: KitClient) -> None:
+            for message in other.retained(topic_filter, self._timeout_s).items():
+                self._messages.put(message)
+
+        self._elsewhere(fetch)
+        self._filters.update(filters)
+        _, number = self._mqtt.subscribe(list(filters.items()))
         with self._subscribed:
             granted = self._subscribed.wait_for(
                 lambda: number in self._granted, timeout=self._timeout_s
@@ -191,10 +217,11 @@ class KitClient:
         What has come by then when the broker does not deliver all within `timeout_s`.
         """
         marker = secrets.token_bytes(8)  # comes back behind what is kept
+        found: dict[str, bytes] = {}
+        self._elsewhere(lambda other: found.update(other.retained(topic_filter, timeout_s)))
         self.subscribe(topic_filter)
         self.subscribe(_MARKER)
         self.publish(_MARKER, marker)
-        found: dict[str, bytes] = {}
         end = time.monotonic() + timeout_s
 
         def is_wanted(topic: str, payload: bytes) -> bool:
@@ -239,6 +266,28 @@ class KitClient:
             self._unclaimed.append(message)
             del self._unclaimed[:-KEPT]
 
+    def _elsewhere(self, do: Callable[[KitClient], None]) -> None:
+        """Do this in a session at each of the broker's other machines that can be reached."""
+        settings = self._settings
+        for node, host in enumerate(settings.hosts):
+            if len(settings.hosts) == 1 or host in (self._addresses[0], *self._away):
+                continue
+            try:
+                with KitClient(dataclasses.replace(settings, node=node).alone) as other:
+                    do(other)
+            except KitError:
+                self._away.add(host)
+
+    def _connect(self) -> None:
+        """To the first of the broker's machines that answers."""
+        *others, last = self._settings.kit_addresses
+        for address in others:
+            with contextlib.suppress(OSError):
+                self._mqtt.connect(address, self._settings.kit_port, KEEPALIVE_S)
+                return
+            self._addresses.rotate(-1)
+        self._mqtt.connect(last, self._settings.kit_port, KEEPALIVE_S)
+
     def _claim(self) -> str:
         """One of the kit's accounts that no other session uses."""
         for account in self._settings.kit_accounts:
@@ -267,8 +316,11 @@ class KitClient:
             self._online.set()
         self._answered.set()
 
-    def _on_disconnect(self, *_: Any) -> None:
+    def _on_disconnect(self, client: paho.Client, *_: Any) -> None:
         self._online.clear()
+        if len(self._addresses) > 1:  # the next try goes to the next machine
+            self._addresses.rotate(-1)
+            client.connect_async(self._addresses[0], self._settings.kit_port, KEEPALIVE_S)
 
     def _on_message(self, client: Any, data: Any, message: paho.MQTTMessage) -> None:
         if self._messages.full():

@@ -23,7 +23,7 @@ from pathlib import Path
 from ..console import Advance
 from ..errors import FAILED, KitError
 from ..secret import Secret
-from . import accounts, client, connect, mosquitto, server, settings
+from . import accounts, client, connect, mosquitto, rabbitmq, server, settings
 from .accounts import Account
 from .files import write_private
 
@@ -137,21 +137,22 @@ def of_kind(kind: str, advance: Advance) -> dict[str, str]:
     logins = draw()
     with tempfile.TemporaryDirectory(prefix="limpet-matrix-") as folder:
         made = settings.create(
-            Path(folder) / "broker", ["localhost"], server.free_port(), kind, demo=True
+            Path(folder) / "broker", ["127.0.0.1"], server.free_port(), kind, demo=True
         )
         broker = server.open_broker(made)
         broker.start()
         try:
-            server.sync(made, exported(logins))
+            server.sync(made, exported(logins, made.form))
             return ask(Server(made.address, made.port, client.context(made)), logins, advance)
         finally:
             broker.kill()
 
 
-def exported(logins: Iterable[Login]) -> list[Account]:
+def exported(logins: Iterable[Login], form: str = accounts.PBKDF2) -> list[Account]:
     """These logins as accounts without rights; a NUL counts, as no export of devices allows."""
     return [
-        Account(login.name, accounts.verifier_of(login.password.reveal()), ()) for login in logins
+        Account(login.name, accounts.verifier_of(login.password.reveal(), form), ())
+        for login in logins
     ]
 
 
@@ -160,7 +161,9 @@ def installed() -> dict[str, str]:
     found = {"embedded": f"embedded (amqtt {importlib.metadata.version('amqtt')})"}
     if program := mosquitto.find():
         found["mosquitto"] = f"Mosquitto {'.'.join(map(str, mosquitto.version(program)))}"
-    return dict(sorted(found.items(), reverse=True))
+    if program := rabbitmq.find():
+        found["rabbitmq"] = f"RabbitMQ {'.'.join(map(str, rabbitmq.version(program)))}"
+    return {kind: found[kind] for kind in ("mosquitto", "embedded", "rabbitmq") if kind in found}
 
 
 def save(logins: list[Login], file: Path) -> None:

@@ -21,10 +21,10 @@ from pathlib import Path
 from ..console import printable
 from ..errors import NO_BROKER, KitError
 from ..secret import Secret
-from . import accounts, client, connect, embedded, keyed, mosquitto
+from . import accounts, client, connect, embedded, keyed, mosquitto, rabbitmq, rabbitmq_api
 from .accounts import Account
 from .files import locked, try_lock, write_private
-from .settings import Settings, kit_logins
+from .settings import RABBITMQ, Settings, kit_logins
 
 LOG = mosquitto.LOG
 PID = "broker.pid"
@@ -32,7 +32,7 @@ SYNC = ".sync.lock"
 TAKEN = ".taken"  # which export the running broker was last seen to have read, and when
 TAKEN_S = 10.0  # for a running broker to take an export
 APART_S = 1.0  # between two reloads: one of 100,000 accounts keeps everybody waiting for 0.6 s
-STOP_S = 5.0
+_KILL_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -40,27 +40,28 @@ class Kind:
     """What the kit asks of the program behind a broker; README.md in this folder says it in full.
 
     `prepare(settings)` writes what the program reads at its start, and returns the command line
-    that runs it in the foreground. `reload(pid)` has it read its accounts again: whoever was
-    removed or changed is out, everybody else stays connected.
+    that runs it in the foreground; `up_s` and `stop_s` are s at most until it takes logins, and
+    until it has ended in good order. What has it know its accounts as they are in the files is
+    `Broker.reload`: whoever was removed or changed is out, everybody else stays connected.
     """
 
     prepare: Callable[[Settings], list[str]]
-    reload: Callable[[int], None]
-
-
-def _hang_up(pid: int) -> None:
-    os.kill(pid, signal.SIGHUP)
+    up_s: float = 10.0
+    stop_s: float = 5.0
 
 
 _KINDS = {
-    "mosquitto": Kind(mosquitto.prepare, _hang_up),
-    "embedded": Kind(embedded.prepare, _hang_up),
+    "mosquitto": Kind(mosquitto.prepare),
+    "embedded": Kind(embedded.prepare),
+    RABBITMQ: Kind(rabbitmq.prepare, 120.0, 60.0),
 }
 
 
 def open_broker(settings: Settings) -> Broker:
     """The broker of a folder, running or not."""
-    return Elsewhere(settings) if settings.given else Broker(settings)
+    if settings.given:
+        return Elsewhere(settings)
+    return Nodes(settings) if settings.hosts else Broker(settings)
 
 
 class Broker:
@@ -70,12 +71,12 @@ class Broker:
         self.settings = settings
         self._child: subprocess.Popen[bytes] | None = None
 
-    def start(self, wait_s: float = 10.0, log: bool = True) -> None:
+    def start(self, wait_s: float | None = None, log: bool = True) -> None:
         """Start it, and return when it accepts the kit's login.
 
         With `log` its output goes to `broker.log` in the folder, otherwise to our stderr.
         Raises `KitError` (NO_BROKER) when it runs already, its port is taken, the program is
-        missing or too old, or it does not come up within `wait_s` seconds.
+        missing or too old, or it does not come up within `wait_s` seconds (as its kind needs).
         """
         with locked(self.settings.folder / SYNC):  # before it is up, SIGHUP would end it
             lock = self._claim()
@@ -87,7 +88,8 @@ class Broker:
             finally:
                 os.close(lock)  # the child has it now
             try:
-                self._wait_until_up(self._child, wait_s)
+                kind = _KINDS[self.settings.kind]
+                self._wait_until_up(self._child, kind.up_s if wait_s is None else wait_s)
             except BaseException:
                 self.kill()
                 raise
@@ -99,9 +101,13 @@ class Broker:
 
     def running(self) -> bool:
         """Whether the broker of this folder runs, whoever started it."""
+        return self._here()
+
+    def _here(self) -> bool:
+        """Whether its process runs on this machine."""
         self._reap()
         try:
-            lock = try_lock(self.settings.folder / PID, shared=True)
+            lock = try_lock(self._pid_file, shared=True)
         except FileNotFoundError:
             return False
         if lock is not None:
@@ -111,9 +117,9 @@ class Broker:
     def pid(self) -> int | None:
         """Process id of the running broker, None when it does not run."""
         for _ in range(50):
-            if not self.running():
+            if not self._here():
                 return None
-            number = (self.settings.folder / PID).read_bytes().strip()
+            number = self._pid_file.read_bytes().strip()
             if number:
                 return int(number)
             time.sleep(0.02)  # it is being started this moment
@@ -135,23 +141,28 @@ class Broker:
         pid = self.pid()
         with contextlib.suppress(ProcessLookupError):
             if pid is not None:
-                _KINDS[self.settings.kind].reload(pid)
+                os.kill(pid, signal.SIGHUP)
                 return True
         return False
 
     def stop(self) -> None:
-        """End it in good order; after five seconds by force. Nothing to do when it is not up."""
-        if self.signal(signal.SIGTERM) and not self._gone(STOP_S):
+        """End it in good order, or by force when that takes too long. Nothing to do when it is not
+        up."""
+        if self.signal(signal.SIGTERM) and not self._gone(_KINDS[self.settings.kind].stop_s):
             self.kill()
 
     def kill(self) -> None:
         """End it at once, as a crash would."""
         self.signal(signal.SIGKILL)
-        self._gone(STOP_S)
+        self._gone(_KILL_S)
+
+    @property
+    def _pid_file(self) -> Path:
+        return self.settings.folder / (PID + _of_node(self.settings))
 
     def _gone(self, within_s: float) -> bool:
         end = time.monotonic() + within_s
-        while self.running():
+        while self._here():
             if time.monotonic() > end:
                 return False
             time.sleep(0.01)
@@ -165,7 +176,7 @@ class Broker:
         """The lock of the running broker, for the one that we are about to start."""
         folder = self.settings.folder
         for _ in range(20):
-            lock = try_lock(folder / PID)
+            lock = try_lock(self._pid_file)
             if lock is not None:
                 os.ftruncate(lock, 0)
                 return lock
@@ -178,7 +189,7 @@ class Broker:
     def _spawn(self, command: list[str], lock: int, log: bool) -> subprocess.Popen[bytes]:
         folder, output = self.settings.folder, None
         if log:
-            output = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            output = os.open(log_of(self.settings), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             return subprocess.Popen(
                 command,
@@ -194,33 +205,39 @@ class Broker:
                 os.close(output)
 
     def _wait_until_up(self, child: subprocess.Popen[bytes], wait_s: float) -> None:
+        _wait_until_up(self.settings, child, wait_s)
+
+
+class Nodes(Broker):
+    """RabbitMQ's nodes. One of them can be started and ended here; the broker runs when any lets
+    the kit in, and any can be told the accounts."""
+
+    def running(self) -> bool:
+        """Whether a node lets the kit in."""
         settings = self.settings
-        kit, end = settings.kit_accounts[-1], time.monotonic() + wait_s
-        while True:
-            try:
-                if client.login(settings, kit, settings.kit_password(), 2.0) == connect.ACCEPTED:
-                    return
-                words = "it refuses the kit's own account"
-            except KitError as e:
-                words = str(e)
-            if child.poll() is not None:
-                words = f"it ended with code {child.returncode}"
-                break
-            if time.monotonic() > end:
-                break
-            time.sleep(0.03)
-        raise KitError(
-            f"The broker of {settings.folder} did not come up: {words}. {_last_words(settings)}",
-            NO_BROKER,
-        )
+        account = settings.kit_accounts[-1]
+        try:
+            return client.login(settings, account, settings.kit_password()) == connect.ACCEPTED
+        except KitError:
+            return False
+
+    def _wait_until_up(self, child: subprocess.Popen[bytes], wait_s: float) -> None:
+        _wait_until_up(self.settings.alone, child, wait_s)
+
+    def reload(self) -> bool:
+        """Tell the nodes what changed in the accounts; False when none runs."""
+        if not self.running():
+            return False
+        rabbitmq_api.apply(self.settings)
+        return True
 
 
 class Elsewhere(Broker):
     """A broker that is not ours to run: it runs when it lets the kit in."""
 
-    def start(self, wait_s: float = 10.0, log: bool = True) -> None:
+    def start(self, wait_s: float | None = None, log: bool = True) -> None:
         """Starts nothing; raises `KitError` (NO_BROKER) when it cannot be used, and why."""
-        with client.KitClient(self.settings, wait_s):
+        with client.KitClient(self.settings, wait_s or client.TIMEOUT_S):
             pass
 
     def running(self) -> bool:
@@ -236,6 +253,28 @@ class Elsewhere(Broker):
 
     def stop(self) -> None:
         """Ends nothing."""
+
+
+def _wait_until_up(settings: Settings, child: subprocess.Popen[bytes], wait_s: float) -> None:
+    """Return when it accepts the kit's login; `KitError` when it ends before, or takes longer."""
+    kit, end = settings.kit_accounts[-1], time.monotonic() + wait_s
+    while True:
+        try:
+            if client.login(settings, kit, settings.kit_password(), 2.0) == connect.ACCEPTED:
+                return
+            words = "it refuses the kit's own account"
+        except KitError as e:
+            words = str(e)
+        if child.poll() is not None:
+            words = f"it ended with code {child.returncode}"
+            break
+        if time.monotonic() > end:
+            break
+        time.sleep(0.03)
+    raise KitError(
+        f"The broker of {settings.folder} did not come up: {words}. {_last_words(settings)}",
+        NO_BROKER,
+    )
 
 
 def sync(
@@ -266,9 +305,9 @@ def sync(
         there = {n: a for n, a in before.items() if not n.startswith(accounts.PROBE_PREFIX)}
         if there == {account.name: account for account in listed} and _has_taken(settings):
             return True  # somebody's export a moment ago had ours in it
-        probe, password = accounts.draw_probe()
+        probe, password = accounts.draw_probe(settings.form)
         leaving = _leaving(there, {account.name for account in listed})
-        closing = [Account(name, accounts.verifier(password), ()) for name in leaving]
+        closing = [Account(name, settings.verifier(password), ()) for name in leaving]
         accounts.write(folder, [*listed, probe], force, gone, fresh, closing, before)
         if not _taken(settings, probe.name, password):
             return False
@@ -297,6 +336,8 @@ def _until_next(folder: Path) -> float:
 
 def _has_taken(settings: Settings) -> bool:
     """Whether the broker that runs now was seen to have read the files as they are."""
+    if settings.hosts:  # nodes elsewhere: they are asked each time
+        return False
     try:
         return (settings.folder / TAKEN).read_text("ascii") == _export(settings)
     except FileNotFoundError:
@@ -311,7 +352,7 @@ def _export(settings: Settings) -> str:
 
 def _taken(settings: Settings, account: str, password: Secret) -> bool:
     """Have the broker read its files until the probe account gets in; False when none runs."""
-    broker = Broker(settings)
+    broker = open_broker(settings)
     end = time.monotonic() + TAKEN_S
     pause = 0.005
     while broker.reload():
@@ -332,6 +373,16 @@ def _taken(settings: Settings, account: str, password: Secret) -> bool:
     return False
 
 
+def log_of(settings: Settings) -> Path:
+    """The file that the output of a broker in the background goes to."""
+    return settings.folder / (LOG + _of_node(settings))
+
+
+def _of_node(settings: Settings) -> str:
+    """What tells files of the nodes apart whose folder is one and the same."""
+    return f".{settings.node + 1}" if settings.node else ""
+
+
 def free_port(wanted: int = 0) -> int:
     """A TCP port of loopback that nobody listens on right now: `wanted` where that is so."""
     with socket.socket() as probe:
@@ -348,7 +399,7 @@ def check_port(settings: Settings) -> None:
     """`KitError` when the broker could not listen where it should."""
     if settings.kit_port != settings.port:
         _check_port(settings.kit_address, settings.kit_port)
-    _check_port(settings.listen, settings.port)
+    _check_port(settings.bound if settings.hosts else settings.listen, settings.port)
 
 
 def _check_port(listen: str, port: int) -> None:
@@ -372,7 +423,7 @@ def _check_port(listen: str, port: int) -> None:
 def _last_words(settings: Settings) -> str:
     """What the broker said last, to be read beside an error."""
     try:
-        lines = (settings.folder / LOG).read_text("utf-8", "replace").splitlines()
+        lines = log_of(settings).read_text("utf-8", "replace").splitlines()
     except OSError:
         return ""
     return f"It said: {printable(lines[-1])}" if lines else ""

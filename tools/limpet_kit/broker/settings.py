@@ -11,11 +11,12 @@ Of a broker that the user has (`given`) there are broker.toml, ca.crt and kit.pa
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import ipaddress
 import json
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,18 @@ from typing import Any
 from .. import ca, toml
 from ..errors import NO_BROKER, USAGE, KitError
 from ..secret import Secret
-from . import accounts, keyed, mosquitto
+from . import accounts, keyed, mosquitto, rabbitmq
 from .accounts import Account
 from .files import beside, sync_folder, write_private
 
 PORT = 8883
 # Kind of broker: the credential profiles that it can take, the best one first.
+RABBITMQ = "rabbitmq"  # one node or several: rabbitmq.py
 GIVEN = "given"  # a broker that the user has, and the kit does not run: given.py
 KINDS = {
     "mosquitto": ("binary", "text", "psk", "x509"),
     "embedded": ("text",),
+    RABBITMQ: ("binary", "text"),
     GIVEN: ("binary", "text"),
 }
 LOOPBACK = ("localhost", "127.0.0.1")
@@ -49,6 +52,8 @@ class Settings:
     where the kit logs in, with a password: on loopback alone where devices have none.
     `homeassistant`: boards may announce themselves to Home Assistant, which has an account.
     `account` is the one that all sessions of the kit share at a given broker, empty elsewhere.
+    `hosts` are the machines of a broker that runs on several, RabbitMQ's nodes; `node` says which
+    of them is meant where only one can be; `api_port` and `web_port` are beside `port` there.
     """
 
     folder: Path
@@ -61,6 +66,8 @@ class Settings:
     kit_port: int
     homeassistant: bool = False
     account: str = ""
+    hosts: tuple[str, ...] = ()
+    node: int = 0
 
     @property
     def given(self) -> bool:
@@ -73,8 +80,15 @@ class Settings:
         return self.address if self.kit_port == self.port else LOOPBACK[1]
 
     @property
+    def kit_addresses(self) -> tuple[str, ...]:
+        """Where the kit reaches it, in the order to try: any of its machines will do."""
+        return (*self.hosts[self.node :], *self.hosts[: self.node]) or (self.kit_address,)
+
+    @property
     def address(self) -> str:
         """Where a program on this machine reaches it."""
+        if self.hosts:
+            return self.hosts[self.node]
         listens_everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
         return listens_everywhere.get(self.listen, self.listen)
 
@@ -88,7 +102,47 @@ class Settings:
     def servers(self) -> tuple[str, ...]:
         """Every `host:port` at which boards may log in; more than one where a broker is several
         machines."""
-        return (self.server,)
+        return tuple(f"{host}:{self.port}" for host in self.hosts) or (self.server,)
+
+    @property
+    def alone(self) -> Settings:
+        """This node by itself, as a broker of one machine."""
+        return dataclasses.replace(self, hosts=self.hosts[self.node :][:1], node=0)
+
+    @property
+    def bound(self) -> str:
+        """The address at which this node listens: its own, where that is one."""
+        host = self.address
+        return host if _is_address(host) else "0.0.0.0"
+
+    @property
+    def api_port(self) -> int:
+        """Where the nodes take accounts."""
+        return self.port + 1
+
+    @property
+    def web_port(self) -> int:
+        """Where the nodes speak MQTT in WebSockets, for a page that is not the kit's."""
+        return self.port + 2
+
+    @property
+    def node_port(self) -> int:
+        """Where the nodes speak with each other."""
+        return self.port + 3
+
+    @property
+    def administrator(self) -> str:
+        """The kit's account for RabbitMQ's HTTP API."""
+        return f"{self.kit}-admin"
+
+    @property
+    def form(self) -> str:
+        """The form of a verifier that this kind of broker can check."""
+        return accounts.SHA256 if self.kind == RABBITMQ else accounts.PBKDF2
+
+    def verifier(self, password: Secret) -> str:
+        """What this kind of broker keeps instead of a password."""
+        return accounts.verifier(password, self.form)
 
     @property
     def kit_accounts(self) -> tuple[str, ...]:
@@ -115,8 +169,11 @@ class Settings:
         return _read_password(self.kit_password_file)
 
 
-def load(folder: Path) -> Settings:
-    """The settings of the broker in `folder`; `KitError` (NO_BROKER) when missing or broken."""
+def load(folder: Path, node: str | None = None) -> Settings:
+    """The settings of the broker in `folder`; `KitError` (NO_BROKER) when missing or broken.
+
+    `node` names one of its machines, where it has several.
+    """
     folder = Path(folder).expanduser().absolute()
     path = folder / _FILE
     try:
@@ -132,7 +189,13 @@ def load(folder: Path) -> Settings:
         values = toml.loads(text)
     except toml.Malformed as e:
         raise broken(path, str(e)) from None
-    return _checked(folder, path, values)
+    found = _checked(folder, path, values)
+    if node is None:
+        return found
+    if node not in found.hosts:
+        words = f"Its nodes are {', '.join(found.hosts)}." if found.hosts else "It has no nodes."
+        raise KitError(f"{node} is no node of the broker in {folder}. {words}", USAGE)
+    return dataclasses.replace(found, node=found.hosts.index(node))
 
 
 def create(
@@ -144,13 +207,15 @@ def create(
     rsa: bool = False,
     demo: bool = False,
     profile: str | None = None,
+    hosts: Sequence[str] = (),
 ) -> Settings:
     """Make the folder of a new broker: settings, CA, server certificate, the kit's accounts.
 
     `kind` `auto` is Mosquitto where it is installed, otherwise the embedded broker. `localhost`
     and 127.0.0.1 are always in the certificate, behind `names`, so that simulated boards on this
-    machine work too. `listen` is every address, unless `names` are loopback names only. All or
-    nothing: the folder appears complete, and an existing one is left alone.
+    machine work too. `listen` is every address, unless `names` are loopback names only. `hosts`
+    are the machines of RabbitMQ's nodes. All or nothing: the folder appears complete, and an
+    existing one is left alone.
     """
     folder = Path(folder).expanduser().absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -164,6 +229,10 @@ def create(
         kind = "mosquitto" if mosquitto.find() else "embedded"
     if kind == "mosquitto":
         mosquitto.require()
+    if kind == RABBITMQ:
+        hosts = list(hosts) or [names[0]]
+        rabbitmq.check_hosts(hosts)
+        names = [*names, *hosts]
     for name in names:
         ca.general_name(name)
     if listen is None:
@@ -171,7 +240,7 @@ def create(
     profile = profile or KINDS.get(kind, ("",))[0]
     if profile not in KINDS.get(kind, (profile,)):
         raise KitError(
-            f"Profile {profile} needs Mosquitto; the embedded broker takes passwords only.", USAGE
+            f"Profile {profile} needs Mosquitto; other brokers take passwords only.", USAGE
         )
     values: dict[str, Any] = {
         "format": 1,
@@ -184,6 +253,8 @@ def create(
     }
     if profile in keyed.PROFILES:
         values["kit_port"] = _port_beside(port)
+    if kind == RABBITMQ:
+        values["hosts"] = list(hosts)
     settings = _checked(folder, Path(_FILE), values)
 
     with beside(folder) as building:
@@ -194,6 +265,8 @@ def create(
             ca.make_devices(building)
         password = accounts.draw_password("text")
         write_private(building / settings.kit_password_file.name, password.reveal() + b"\n")
+        if kind == RABBITMQ:
+            rabbitmq.make(building)
         accounts.write(building, kit_logins(settings, password, {}))
         write(building, values, "limpet broker init")
         os.replace(building, folder)
@@ -232,7 +305,7 @@ def kit_logins(
     for name, secret, acl in wanted:
         kept = before[name].verifier if name in before else None
         if kept is None or not accounts.fits(secret.reveal(), kept):
-            kept = accounts.verifier(secret)
+            kept = settings.verifier(secret)
         logins.append(Account(name, kept, acl))
     return logins
 
@@ -274,6 +347,8 @@ def _checked(folder: Path, path: Path, values: dict[str, Any]) -> Settings:
         wanted["kit_port"] = wanted["port"]
     if "homeassistant" in values:
         wanted["homeassistant"] = ("true or false", lambda v: type(v) is bool)
+    if values.get("kind") == RABBITMQ:
+        wanted["hosts"] = wanted["names"]
     if values.get("kind") == GIVEN:
         del wanted["listen"]
         wanted["account"] = wanted["kit"]
@@ -296,6 +371,7 @@ def _checked(folder: Path, path: Path, values: dict[str, Any]) -> Settings:
         values.get("kit_port", values["port"]),
         values.get("homeassistant", False),
         values.get("account", ""),
+        tuple(values.get("hosts", ())),
     )
 
 

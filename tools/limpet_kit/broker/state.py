@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from ..errors import KitError
+from . import rabbitmq_api
 from .client import KitClient
 from .mosquitto import LOG
 from .settings import Settings
@@ -31,9 +32,16 @@ _REASON = b"OpenSSL Error"
 def told(settings: Settings) -> tuple[str | None, int | None]:
     """The broker's version and how many sessions it has; None for what it does not tell.
 
-    Mosquitto counts anew every few seconds and tells the first count after as many. The embedded
-    broker tells neither.
+    RabbitMQ's nodes are asked over their API, and count themselves together. Mosquitto counts anew
+    every few seconds and tells the first count after as many. The embedded broker tells neither.
     """
+    if settings.hosts:
+        try:
+            with rabbitmq_api.Api(settings) as api:
+                about = api.get("overview")
+            return str(about["rabbitmq_version"]), int(about["object_totals"]["connections"])
+        except (KitError, KeyError, TypeError, ValueError):
+            return None, None
     if settings.kind != "mosquitto":
         return None, None
     found: dict[str, bytes] = {}
@@ -68,7 +76,10 @@ class Failures(NamedTuple):
 
 
 def failures(settings: Settings, now: float | None = None) -> Failures | None:
-    """What the broker's log says of those who did not get in; None when no log is kept."""
+    """What the broker's log says of those who did not get in; None when no log is kept here, as
+    of RabbitMQ's nodes."""
+    if settings.hosts:
+        return None
     try:
         log = (settings.folder / LOG).open("rb")
     except FileNotFoundError:

@@ -17,6 +17,7 @@ from ..broker import (
     given,
     matrix,
     mosquitto,
+    rabbitmq,
     server,
     settings,
     state,
@@ -69,6 +70,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="what devices log in with (default: binary passwords; text with --embedded)",
     )
     init.add_argument("--embedded", action="store_true", help="do not use Mosquitto")
+    init.add_argument(
+        "--cluster",
+        metavar="HOST",
+        nargs="+",
+        action="extend",
+        help="use RabbitMQ, on these machines together (three, or one to begin with), by the "
+        "names or IPv4 addresses under which they and the boards reach each other",
+    )
     init.add_argument("--loopback", action="store_true", help="for programs on this machine only")
     init.add_argument("--yes", action="store_true", help="take the addresses found, do not ask")
     use = action(
@@ -90,7 +99,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "and write limpet/#, each other one is given to one device; again with more: they are "
         "added",
     )
-    action("run", "run the broker until Ctrl-C", "limpet broker run ~/broker")
+    begin = action("run", "run the broker until Ctrl-C", "limpet broker run ~/broker")
     check = action("check", "is it running and well?", "limpet broker check ~/broker --json")
     check.add_argument("--json", action="store_true", help="print one JSON object")
     status = action(
@@ -145,7 +154,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         kept.add_argument("file", metavar="FILE", type=Path, help="the encrypted file")
         kept.add_argument("folder", metavar="DIR", nargs="?", type=Path, help=_FOLDER)
         kept.add_argument("--json", action="store_true", help="print one JSON object last")
-    action("stop", "end a broker that runs in the background", "limpet broker stop ~/broker")
+    end = action("stop", "end a broker that runs in the background", "limpet broker stop ~/broker")
+    for one in (begin, end):
+        one.add_argument(
+            "--node", metavar="HOST", help="which of a cluster's machines this is (default: the "
+            "first)",
+        )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -161,7 +175,7 @@ def run(args: argparse.Namespace) -> int:
         return use(folder, args)
     if args.action == "restore":
         return restore(folder, Console(args.json), args.file)
-    chosen = settings.load(folder)
+    chosen = settings.load(folder, getattr(args, "node", None))
     if chosen.given and args.action not in ("check", "status"):
         raise KitError(
             f"{chosen.server} is your broker: it is not ours to run, sync or back up.", NO_BROKER
@@ -185,21 +199,29 @@ def run(args: argparse.Namespace) -> int:
 def init(folder: Path, args: argparse.Namespace) -> int:
     """Make the folder and say what comes next."""
     console = Console()
-    names = args.host or _choose_names(console, args.loopback, args.yes)
+    hosts = args.cluster or []
+    if hosts and (args.embedded or args.loopback):
+        raise KitError("--cluster goes without --embedded and --loopback.", USAGE)
+    names = args.host or hosts or _choose_names(console, args.loopback, args.yes)
     made = settings.create(
         folder,
         names,
         args.port,
-        "embedded" if args.embedded else "auto",
+        settings.RABBITMQ if hosts else "embedded" if args.embedded else "auto",
         "127.0.0.1" if args.loopback else None,
         args.rsa,
         profile=args.profile,
+        hosts=hosts,
     )
     console.line(f"Made a broker in {made.folder}.")
     console.line(f"  runs on     {describe(made)}")
-    console.line(f"  boards dial {made.server}  (also valid: {', '.join(made.names[1:])})")
+    console.line(
+        f"  boards dial {', '.join(made.servers)}  (also valid: {', '.join(made.names[1:])})"
+    )
     console.line(f"  certificate for {ca.days_left(made.folder):.0f} days, its CA for longer")
-    if made.listen == "127.0.0.1":
+    if made.hosts:
+        _tell_nodes(made, console)
+    elif made.listen == "127.0.0.1":
         console.line("  only programs on this machine reach it: simulated boards, no real ones")
     else:
         console.line(
@@ -213,6 +235,19 @@ def init(folder: Path, args: argparse.Namespace) -> int:
         )
     console.line(f"Next: limpet broker run {made.folder}")
     return OK
+
+
+def _tell_nodes(made: settings.Settings, console: Console) -> None:
+    """How the machines of a cluster are set up."""
+    console.line(f"  firewall    boards: TCP port {made.port}; the kit: {made.api_port}")
+    console.line(
+        f"              between the nodes alone, for they speak in clear: {made.node_port}, and "
+        "4369 (Erlang's epmd)"
+    )
+    for host in made.hosts[1:]:
+        console.line(f"  copy        scp -pr {made.folder} {host}:   (it holds the CA's key)")
+    for host in made.hosts:
+        console.line(f"  on {host}: limpet broker run DIR --node {host}")
 
 
 def use(folder: Path, args: argparse.Namespace) -> int:
@@ -236,6 +271,10 @@ def describe(chosen: settings.Settings) -> str:
     """The program and what its passwords are like, in words."""
     if chosen.kind == "embedded":
         return "the embedded broker (amqtt), profile text: 43-character passwords, few boards"
+    if chosen.hosts:
+        number = ".".join(map(str, rabbitmq.version(rabbitmq.require())))
+        nodes = f"{len(chosen.hosts)} nodes" if len(chosen.hosts) > 1 else "one node"
+        return f"RabbitMQ {number}, {nodes}, profile {chosen.profile}"
     number = ".".join(map(str, mosquitto.version(mosquitto.require())))
     words = {
         "psk": "a shared key for each device, TLS without certificates",
@@ -266,7 +305,7 @@ def foreground(chosen: settings.Settings) -> int:
     broker.start(log=False)
     for number in caught:
         signal.signal(number, forward)
-    with timekeeper.Timekeeper(chosen):
+    with timekeeper.Timekeeper(chosen.alone):
         Console().line(f"{chosen.server} is up: {describe(chosen)}. Ctrl-C stops it.")
         code = broker.wait()
     if not wanted:

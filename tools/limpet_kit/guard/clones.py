@@ -16,14 +16,12 @@ from ..broker.mosquitto import LOG
 
 _LARGEST = 4 << 20  # bytes of the log, from its end
 _MOST = 8  # addresses that are told
-_STATE = re.compile(r"write limpet/([^/]+)/state\Z")
 
 
 def of(folder: Path, account: str, logins: int) -> tuple[str, list[str]]:
     """The device's name (empty when the broker does not know the account any more), and the
     addresses of its latest `logins`, the last one first."""
-    lines = accounts.read_acl(folder).get(account, ())
-    device = next((match[1] for line in lines if (match := _STATE.match(line))), "")
+    device = accounts.device_of(accounts.read_acl(folder).get(account, ()))
     return device, _addresses(folder / LOG, account, logins)
 
 

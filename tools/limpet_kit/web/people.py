@@ -7,7 +7,7 @@ password goes through argon2id and never to the broker; a seat's password is ran
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,10 +131,18 @@ class People(Ledger):
 
     # -- seats
 
-    def take_seats(self, person: Person, broker: str, count: int, ends: int) -> list[Seat]:
+    def take_seats(
+        self,
+        person: Person,
+        broker: str,
+        count: int,
+        ends: int,
+        verifier: Callable[[Secret], str] = accounts.verifier,
+    ) -> list[Seat]:
         """Accounts for a page, until `ends` (seconds since 1970); exported by the next sync.
 
-        `KitError` when the person was changed or removed since it was read.
+        `verifier` makes what that broker keeps instead of a password. `KitError` when the person
+        was changed or removed since it was read.
         """
         made = [Seat(accounts.draw_web(), accounts.draw_password("text")) for _ in range(count)]
         with self._transaction():
@@ -143,7 +151,7 @@ class People(Ledger):
             self._db.executemany(
                 "INSERT INTO seat VALUES (?, ?, ?, ?, ?)",
                 [
-                    (seat.account, person.name, broker, accounts.verifier(seat.password), ends)
+                    (seat.account, person.name, broker, verifier(seat.password), ends)
                     for seat in made
                 ],
             )

@@ -48,6 +48,7 @@ class Sessions:
         self, settings: Settings, life_s: float, clock: Callable[[], float] = time.time
     ) -> None:
         self._broker = settings.kit
+        self._verifier = settings.verifier
         self._life_s = life_s
         self._clock = clock
         self._export = Export(settings)
@@ -132,7 +133,7 @@ class Sessions:
 
     def _take(self, person: Person, ends: float) -> list[Seat]:
         with People() as ledger:
-            return ledger.take_seats(person, self._broker, SEATS, int(ends))
+            return ledger.take_seats(person, self._broker, SEATS, int(ends), self._verifier)
 
     def _leave(self, seats: list[Seat]) -> None:
         with People() as ledger:

@@ -1,0 +1,173 @@
+"""Three RabbitMQ nodes, each in a network namespace of its own, on a bridge of this machine.
+
+Needs root, RabbitMQ, iproute2 and nftables. Nodes are killed, cut off from each other while their
+clients still reach them, and brought back.
+"""
+
+import dataclasses
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from limpet_kit.broker import client, connect, rabbitmq, server, settings
+from limpet_kit.errors import KitError
+
+__all__ = ["cluster"]
+
+NODES = 3
+UP_S = 180  # a busy machine; 30 s for three on two free cores
+_PREFIX = "limpet-n"
+
+
+def why_not():
+    """None when a cluster can be started here, otherwise why not."""
+    if rabbitmq.find() is None:
+        return "RabbitMQ is NOT INSTALLED (apt install rabbitmq-server)"
+    for program in ("ip", "nft"):
+        if shutil.which(program) is None:
+            return f"{program} is NOT INSTALLED (apt install nftables iproute2)"
+    done = _try("ip", "link", "add", f"lp{os.getpid()}t", "type", "bridge")
+    if done.returncode:
+        return f"a network CANNOT BE MADE here: {done.stderr.strip()}"
+    _try("ip", "link", "del", f"lp{os.getpid()}t")
+    return None
+
+
+class Cluster:
+    """The broker; `nodes` are its processes, by number from 0."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self._bridge = f"lp{os.getpid()}b"
+        self._spaces = [f"{_PREFIX}{os.getpid()}-{k}" for k in range(NODES)]
+        self._net = f"10.{200 + secrets.randbelow(50)}.{secrets.randbelow(250)}"
+        self.hosts = [f"{self._net}.{k + 1}" for k in range(NODES)]
+        self.settings = settings.create(
+            folder / "broker", [self.hosts[0]], 8883, settings.RABBITMQ, hosts=self.hosts
+        )
+        self._running = [None] * NODES
+
+    def __enter__(self):
+        run("ip", "link", "add", self._bridge, "type", "bridge")
+        run("ip", "address", "add", f"{self._net}.254/24", "dev", self._bridge)
+        run("ip", "link", "set", self._bridge, "up")
+        for k, space in enumerate(self._spaces):
+            run("ip", "netns", "add", space)
+            cable = f"lp{os.getpid()}{k}"
+            end = ["peer", "name", "eth0", "netns", space]
+            run("ip", "link", "add", "name", cable, "type", "veth", *end)
+            run("ip", "link", "set", cable, "master", self._bridge, "up")
+            run("ip", "-n", space, "address", "add", f"{self.hosts[k]}/24", "dev", "eth0")
+            for link in ("lo", "eth0"):
+                run("ip", "-n", space, "link", "set", link, "up")
+        return self
+
+    def __exit__(self, *_):
+        for space in self._spaces:
+            for pid in _try("ip", "netns", "pids", space).stdout.split():
+                _try("kill", "-9", pid)
+            _try("ip", "netns", "del", space)
+        for process in filter(None, self._running):
+            process.kill()
+            process.wait()
+        _try("ip", "link", "del", self._bridge)
+
+    def at(self, node):
+        """The settings with which the kit speaks to this node alone."""
+        return dataclasses.replace(self.settings, node=node).alone
+
+    def start(self, *nodes):
+        """Start these nodes as a user does, at once, and wait until each takes logins."""
+        for k in nodes or range(NODES):
+            with (self.folder / f"node-{k}.log").open("ab") as log:
+                self._running[k] = subprocess.Popen(
+                    [
+                        *("ip", "netns", "exec", self._spaces[k]),
+                        *(sys.executable, "-m", "limpet_kit", "broker", "run"),
+                        *(self.settings.folder, "--node", self.hosts[k]),
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                )
+        end = time.monotonic() + UP_S
+        for k in nodes or range(NODES):
+            while not self.lets_in(k):
+                assert self._running[k].poll() is None, self.log(k)
+                assert time.monotonic() < end, self.log(k)
+                time.sleep(0.2)
+
+    def lets_in(self, node):
+        """Whether this node takes the kit's login."""
+        alone = self.at(node)
+        try:
+            account = alone.kit_accounts[-1]
+            return client.login(alone, account, alone.kit_password(), 3) == connect.ACCEPTED
+        except KitError:
+            return False
+
+    def kill(self, node):
+        """kill -9: of the node, and of the program that started it."""
+        self._running[node].kill()
+        self._running[node].wait()
+        server.open_broker(dataclasses.replace(self.settings, node=node)).kill()
+
+    def cut(self, node):
+        """No other node reaches this one any more; clients still do."""
+        others = ", ".join(host for host in self.hosts if host != self.hosts[node])
+        rules = (
+            "table inet cut {\n"
+            f"chain in {{ type filter hook input priority 0; ip saddr {{ {others} }} drop; }}\n"
+            f"chain out {{ type filter hook output priority 0; ip daddr {{ {others} }} drop; }}\n"
+            "}\n"
+        )
+        self._nft(node, "-f", "-", said=rules)
+
+    def mend(self, node):
+        """The end of a `cut`."""
+        self._nft(node, "delete", "table", "inet", "cut")
+
+    def _nft(self, node, *words, said=""):
+        done = subprocess.run(
+            ["ip", "netns", "exec", self._spaces[node], "nft", *words],
+            input=said,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+
+    def log(self, node):
+        return (self.folder / f"node-{node}.log").read_text(errors="replace")[-3000:]
+
+
+def run(*words):
+    done = _try(*words)
+    assert done.returncode == 0, (words, done.stdout, done.stderr)
+
+
+def _try(*words):
+    return subprocess.run([*map(str, words)], capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A `Cluster` of three nodes, all of them up; skipped, loudly, where it cannot be."""
+    why = why_not()
+    if why:
+        words = f"the cluster was NOT TESTED: {why}"
+        if os.environ.get("LIMPET_REQUIRE_ALL") == "1":
+            pytest.fail(words)
+        pytest.skip(words)
+    folder = Path(tempfile.mkdtemp(prefix="limpet-cluster"))
+    try:
+        with Cluster(folder) as made:
+            made.start()
+            yield made
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
