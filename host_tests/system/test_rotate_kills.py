@@ -1,4 +1,4 @@
-"""The kit is killed at each step of a rotation; the same command again finishes the work."""
+"""The kit is killed at each step of a rotation or a move; the same command again finishes it."""
 
 import pytest
 from limpet_kit import bringup, cli, registry
@@ -44,42 +44,63 @@ def clearing(client, topic, payload, *_):
     return topic.endswith("/kit/set") and not payload
 
 
+def device_accounts(broker):
+    return {name for name in accounts.read(broker.settings.folder) if accounts.is_devices(name)}
+
+
 # where: what ends the kit, and what becomes of the change that was cut
 CUTS = {
     "drawn": (registry, "sync", lambda *_: True, False, VOID),
     "accounts at the broker": (registry, "sync", lambda *_: True, True, VOID),
     "about to send": (Ledger, "move", to(SENDING), False, VOID),
     "sending": (KitClient, "publish", a_box, False, ABANDONED),
-    "published": (KitClient, "publish", a_box, True, APPLIED),
+    "published": (Ledger, "move", to(SENT), False, APPLIED),
     "sent": (Ledger, "move", to(SENT), True, APPLIED),
     "answered": (Ledger, "move", to(APPLIED), False, APPLIED),
     "applied": (Ledger, "move", to(APPLIED), True, APPLIED),
     "account out": (KitClient, "publish", clearing, False, APPLIED),
     "box cleared": (Ledger, "settle_change", lambda *_: True, False, APPLIED),
 }
+# What else there is to cut where two brokers have part in it.
+MOVING = {
+    "published at the new broker alone": (KitClient, "publish", a_box, True, ABANDONED),
+    "applied": CUTS["applied"],
+    "account out": CUTS["account out"],
+    "box cleared at one": (KitClient, "publish", clearing, True, APPLIED),
+    "old broker cleared": (KitClient, "clear", lambda *_: True, True, APPLIED),
+}
 
 
-def test_a_killed_kit_goes_on_with_the_same_command(sim_factory, broker_factory, monkeypatch):
+@pytest.mark.parametrize("cuts", [CUTS, MOVING], ids=["rotate", "move"])
+def test_a_killed_kit_goes_on_with_the_same_command(
+    cuts, sim_factory, broker_factory, monkeypatch
+):
     broker = broker_factory("mosquitto")
+    other = broker_factory("embedded") if cuts is MOVING else None
     board = sim_factory()
     plan = Plan(networks=lambda: [Network(b"home", Secret(b"a key of home"))])
     unit = bringup.bring_up(
         f"sim:{board.name}", broker.settings, plan, Console(), lambda *_: None, reading_s=0
     ).unit
-    rotate = ["rotate", unit.name, "--broker", str(broker.settings.folder)]
-    for name, (owner, method, fits, after, fate) in CUTS.items():
+    command = ["rotate", unit.name, "--broker", str(broker.settings.folder)]
+    for name, (owner, method, fits, after, fate) in cuts.items():
+        if other:
+            command = ["broker", "move", *(str(b.settings.folder) for b in (broker, other))]
+            broker, other = other, broker
         with Ledger() as ledger:
             before = len(ledger.changes(unit.vault))
         with monkeypatch.context() as patch:
             cut(patch, owner, method, fits, after)
             with pytest.raises(Killed):
-                cli.main(rotate)
-        assert cli.main(rotate) == OK, name
+                cli.main(command)
+        assert cli.main(command) == OK, name
         with Ledger() as ledger:
             listed = ledger.changes(unit.vault)
             account = ledger.account(unit.vault)
         assert listed[before].state == fate, name
         assert listed[-1].state == APPLIED, name
-        known = set(accounts.read(broker.settings.folder))
-        prefixes = (accounts.KIT_PREFIX, accounts.PROBE_PREFIX)
-        assert {n for n in known if not n.startswith(prefixes)} == {account}, name
+        assert device_accounts(broker) == {account}, name
+        if other:
+            assert not device_accounts(other), name
+            with KitClient(other.settings) as kit:
+                assert not kit.retained(f"limpet/{unit.name}/#", 5), name

@@ -178,7 +178,8 @@ class Exchange:
             protocol.encode(fields),
         )
         change = self._ledger.move(change, SENDING)
-        for id in self._where(unit):
+        # Its own broker last: once it can have the box, the kit knows it as sent everywhere.
+        for id in sorted(self._where(unit), key=lambda id: id == unit.broker):
             self._places[id].client.publish(_set(unit), box, retain=True)
         self._ledger.move(change, SENT)
         self._step(unit, "sent", False)
