@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= auto
 
-.PHONY: demo test test-slow test-board bench bench-storm lint format clean
+.PHONY: demo test test-slow test-board bench bench-storm bench-broker lint format clean
 
 demo: $(STAMP)
 	@$(BIN)/limpet demo --json
@@ -26,6 +26,9 @@ bench: $(STAMP)
 
 bench-storm: $(STAMP)
 	@$(BIN)/python host_tests/bench/storm.py
+
+bench-broker: $(STAMP)
+	@$(BIN)/python host_tests/bench/broker.py
 
 lint: $(STAMP)
 	@$(BIN)/ruff format --check .
