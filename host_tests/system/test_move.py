@@ -110,6 +110,8 @@ def test_a_device_that_is_off_moves_when_it_is_back(old, new, unit, limpet):
     code, said = limpet(*move(old, new, "--wait", 0.2))
     assert (code, said["waiting"]) == (NOT_ONLINE, [name])
     assert len(device_accounts(old)) == len(device_accounts(new)) == 1
+    go_on = f"limpet broker move {old.settings.folder} {new.settings.folder}"
+    assert limpet("status")[1]["units"][0]["change"] == go_on
     code, said = limpet(*move(old, new, "--wait", 0.2))  # repeating draws no other
     assert len(device_accounts(new)) == 1
     code, said = limpet("rotate", name, "--broker", old.settings.folder, "--wait", 0.2)
@@ -158,6 +160,16 @@ def test_revoked_in_the_middle_it_is_out_of_both(old, new, unit, limpet):
     code, said = limpet(*move(old, new))
     assert (code, said["applied"]) == (OK, [name])
     assert not device_accounts(old) and len(device_accounts(new)) == 1 and answers(new, name)
+
+
+def test_wiped_in_the_middle_it_is_out_of_both(old, new, unit, limpet):
+    board, name = unit()
+    board.kill()
+    assert limpet(*move(old, new, "--wait", 0.2))[0] == NOT_ONLINE
+    sim.start(board.name)
+    assert limpet("wipe", "--port", f"sim:{board.name}", "--yes")[0] == OK
+    assert not device_accounts(old) and not device_accounts(new)
+    assert not kept(old, name) and not kept(new, name)
 
 
 def test_what_cannot_move_is_said_before_anything_is_drawn(old, new, unit, limpet, capsys, home):

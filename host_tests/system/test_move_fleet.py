@@ -71,6 +71,7 @@ def test_a_fleet_moves_and_comes_back_through_random_kills(
             assert code == OK, why
             with Ledger() as ledger:
                 units = ledger.units()
+                drawn = len(ledger.changes())
                 used = {ledger.account(unit.vault) for unit in units}
             assert {unit.broker for unit in units} == {target.settings.kit}
             assert not fleet.silent(target.settings, boards)
@@ -84,8 +85,8 @@ def test_a_fleet_moves_and_comes_back_through_random_kills(
     record_property(
         MEASURED,
         f"fleet of {count}: moved from {kind} to {other} in {words[0]}, back in {words[1]}; each "
-        f"way {kills} kits, {kills} brokers, {count // 2} boards killed; {refusals.count} "
-        f"refusals, longest {refusals.longest:.1f} s",
+        f"way {kills} kits, {kills} brokers, {count // 2} boards killed; {drawn} changes drawn, "
+        f"{2 * count} needed; {refusals.count} refusals, longest {refusals.longest:.1f} s",
     )
     assert refusals.online >= count, "the boards were not heard: this shows nothing"
     assert refusals.longest < FALL_BACK_S

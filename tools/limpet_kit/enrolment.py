@@ -7,6 +7,7 @@ calls again go on from what the board holds and what the ledger says.
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 import secrets
 import time
@@ -14,12 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from . import credentials, destination, kitkey, protocol, registry
+from . import changes, credentials, destination, kitkey, protocol, registry
 from .audit import canary
 from .board import Board, Raised
 from .broker import accounts, given, keyed
 from .broker.client import KitClient
-from .broker.settings import Settings
+from .broker.settings import Settings, load
 from .console import printable
 from .errors import (
     ENROLLED,
@@ -445,9 +446,13 @@ def _take_place(client: KitClient, ledger: Ledger, settings: Settings, unit: Uni
     state = f"limpet/{unit.name}/state"
     client.subscribe(state)
     current = client.wait(lambda topic, payload: topic == state and bool(payload), _STATE_S)
+    elsewhere = changes.brokers_of(ledger, old) - {settings.kit} if old else set()
     if old:
         ledger.retire(old)
     registry.sync(ledger, settings)
+    for broker in elsewhere:
+        with contextlib.suppress(KitError):  # then the next sync there does it
+            registry.sync(ledger, load(ledger.broker_folder(broker)))
     if old and old.name != unit.name:
         client.clear(f"limpet/{old.name}", _STATE_S)
     elif current:

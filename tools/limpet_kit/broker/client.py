@@ -235,8 +235,11 @@ class KitClient:
 
     def clear(self, branch: str, timeout_s: float) -> None:
         """Have the broker keep nothing below this branch of topics."""
-        for topic in self.retained(branch + "/#", timeout_s):
+        below = branch + "/#"
+        for topic in self.retained(below, timeout_s):
             self.publish(topic, b"", retain=True)
+        del self._filters[below]  # not one more for each device of a fleet
+        self._mqtt.unsubscribe(below)
 
     def wait(
         self,

@@ -7,12 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .. import paths, plugged, presence, protocol
+from .. import changes, paths, plugged, presence, protocol
 from ..broker import given, server, settings
 from ..console import Console
 from ..enrolment import Hello
 from ..errors import OK, KitError
-from ..ledger import NEW, PROVED, REGISTERED, Ledger, Unit
+from ..ledger import NEW, OPEN, PROVED, REGISTERED, Change, Ledger, Unit
 from ..plugged import Answer, Plugged
 from .ledger import describe
 
@@ -57,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     with Ledger() as ledger:
         units = ledger.units()
         links = presence.of(ledger, units)
+        under_way = {c.vault: _go_on(ledger, c) for c in ledger.changes() if c.state in OPEN}
         found = plugged.boards(units)
         answers = {board.port: _probe(ledger, board) for board in found} if args.probe else {}
     at = {board.unit: board.port for board in found if board.unit}
@@ -79,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
         console.line(f"    {link}; broker {server_of}{here}")
         if unit.state in _NEXT:
             console.line(f"    {_NEXT[unit.state]}")
+        if unit.vault in under_way:
+            console.line(f"    has a change under way: {under_way[unit.vault]}")
         if unit.alert:
             console.line(f"    ALERT: {unit.alert}")
     if not units:
@@ -98,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
                     **asdict(unit),
                     "server": links[unit.vault][0],
                     "link": links[unit.vault][1],
+                    "change": under_way.get(unit.vault),
                     "port": at.get(unit.name),
                 }
                 for unit in units
@@ -106,6 +110,14 @@ def run(args: argparse.Namespace) -> int:
         }
     )
     return OK
+
+
+def _go_on(ledger: Ledger, change: Change) -> str:
+    """What kind of change it is, and for a move the command that goes on with it."""
+    if change.kind != changes.MOVE:
+        return change.kind
+    folders = (str(ledger.broker_folder(id)) for id in change.detail.split())
+    return f"limpet broker move {' '.join(folders)}"
 
 
 def _words(board: Plugged) -> str:

@@ -67,11 +67,11 @@ def _by_cable(args: argparse.Namespace) -> int:
         _confirm(args, [unit.name if unit else "the board"])
         if unit:
             ledger.retire(unit)
-            chosen = settings.load(ledger.broker_folder(unit.broker))
-            if registry.sync(ledger, chosen):
-                with KitClient(chosen) as client:
-                    for branch in ("state", "kit/ack", "kit/set"):
-                        client.publish(f"limpet/{unit.name}/{branch}", b"", retain=True)
+            for broker in changes.brokers_of(ledger, unit):
+                chosen = settings.load(ledger.broker_folder(broker))
+                if registry.sync(ledger, chosen):
+                    with KitClient(chosen) as client:
+                        client.clear(f"limpet/{unit.name}", changes.RETAINED_S)
             console.line(f"the account of {unit.name} has ended")
         board.call("limpet.enroll", "wipe", timeout_s=60)
         if hello.slots:
