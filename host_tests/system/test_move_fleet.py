@@ -24,6 +24,15 @@ FLEETS = [
 ]
 
 
+def begun(kit):
+    """Wait until the kit at work has drawn its first change."""
+    with Ledger() as ledger:
+        before = len(ledger.changes())
+        end = time.monotonic() + 30
+        while len(ledger.changes()) == before and kit.poll() is None and time.monotonic() < end:
+            time.sleep(0.02)
+
+
 def move(boards, arguments):
     """The same command until nothing is left to do; its last exit code.
 
@@ -60,8 +69,10 @@ def test_a_fleet_moves_and_comes_back_through_random_kills(
             arguments = *arguments, "--wait", WAIT_S
             victims = random.sample(made, count // 2)
             for number in range(kills):
-                with fleet.interrupted(arguments):
-                    time.sleep(random.random() * 2)  # the kit itself has to start
+                with fleet.interrupted(arguments) as kit:
+                    if number == 0:
+                        begun(kit)
+                    time.sleep(random.random() * 2)
                     fleet.kill(victims[number::kills], 0.5)
                     broker = random.choice(brokers)
                     broker.kill()

@@ -242,11 +242,10 @@ class Exchange:
         for id in {id for *_, where in ended for id in where}:
             registry.sync(self._ledger, self._places[id].settings)
         for unit, change, where in ended:
-            wiped = change.state == APPLIED and change.kind == WIPE
-            for id in where:  # its session has ended where it is not any more, its will was said
+            for id in where:
                 client = self._places[id].client
                 client.publish(_set(unit), b"", retain=True)
-                if wiped or id != unit.broker:
+                if change.state == APPLIED and change.kind == WIPE:
                     client.clear(f"limpet/{unit.name}", RETAINED_S)
             self._ledger.settle_change(change)
         return outcome

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from .. import boards, changes, destination, protocol
-from ..broker import given, keyed, settings
+from ..broker import given, keyed, server, settings
+from ..broker.client import KitClient
 from ..broker.settings import Settings
 from ..errors import NO_BROKER, REFUSED, USAGE, KitError
 from ..ledger import ACTIVE, Ledger, Unit
@@ -57,7 +58,10 @@ def run(args: argparse.Namespace) -> int:
                 (protocol.NO_PINS, b"\1"),  # they are of the old broker's keys
             ]
 
-        return rotate.exchange(ledger, [source, target], units, args, changes.MOVE, fields, way)
+        code = rotate.exchange(ledger, [source, target], units, args, changes.MOVE, fields, way)
+        if server.open_broker(source).running():
+            _tidy(source, {unit.name for unit in ledger.units() if unit.broker == target.kit})
+    return code
 
 
 def _chosen(
@@ -79,6 +83,17 @@ def _chosen(
         if (names is None or unit.name in names)
         and (unit.broker == source.kit or (unit.broker == target.kit and unit.vault in begun))
     ]
+
+
+def _tidy(source: Settings, moved: set[str]) -> None:
+    """Have the old broker keep nothing of these devices; their last wills were said by now.
+
+    Each run looks anew: a broker that was killed may remember what it was told to forget.
+    """
+    with KitClient(source) as client:
+        states = client.retained("limpet/+/state", changes.RETAINED_S)
+        for name in moved & {topic.split("/")[1] for topic in states}:
+            client.clear(f"limpet/{name}", changes.RETAINED_S)
 
 
 def _may_move(ledger: Ledger, units: list[Unit], target: Settings) -> None:
