@@ -88,8 +88,7 @@ class Cluster:
             with (self.folder / f"node-{k}.log").open("ab") as log:
                 self._running[k] = subprocess.Popen(
                     [
-                        *("ip", "netns", "exec", self._spaces[k]),
-                        *(sys.executable, "-m", "limpet_kit", "broker", "run"),
+                        *self.inside(k, sys.executable, "-m", "limpet_kit", "broker", "run"),
                         *(self.settings.folder, "--node", self.hosts[k]),
                     ],
                     stdin=subprocess.DEVNULL,
@@ -133,9 +132,24 @@ class Cluster:
         """The end of a `cut`."""
         self._nft(node, "delete", "table", "inet", "cut")
 
+    def inside(self, node, *words):
+        """A command that runs where this node does."""
+        return ["ip", "netns", "exec", self._spaces[node], *map(str, words)]
+
+    def outside(self, number):
+        """An address from which clients can come, from 1 on."""
+        address = f"{self._net}.{100 + number}"
+        _try("ip", "address", "add", f"{address}/24", "dev", self._bridge)
+        return address
+
+    @property
+    def kit_address(self):
+        """From where the kit comes."""
+        return f"{self._net}.254"
+
     def _nft(self, node, *words, said=""):
         done = subprocess.run(
-            ["ip", "netns", "exec", self._spaces[node], "nft", *words],
+            self.inside(node, "nft", *words),
             input=said,
             capture_output=True,
             text=True,
@@ -155,7 +169,7 @@ def _try(*words):
     return subprocess.run([*map(str, words)], capture_output=True, text=True, timeout=60)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cluster():
     """A `Cluster` of three nodes, all of them up; skipped, loudly, where it cannot be."""
     why = why_not()

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 OLDEST = (3, 10)
 COOKIE = ".erlang.cookie"
+LOG = "node.log"  # JSON: in the text form a user name with a line break writes lines of its own
 _HOST = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+\Z|localhost\Z")
 # Debian's program in PATH wants to become another user; this one runs as whoever starts it.
 _PLACES = ("/usr/lib/rabbitmq/bin", "/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
@@ -66,7 +67,11 @@ load_definitions = {folder}/definitions.json
 log.console = true
 log.console.level = info
 log.console.formatter = json
-log.file = false
+log.file = {data}/{log}
+log.file.level = info
+log.file.formatter = json
+log.file.rotation.size = 20971520
+log.file.rotation.count = 5
 cluster_partition_handling = pause_minority
 """
 _PEERS = """\
@@ -145,10 +150,12 @@ def make(folder: Path) -> None:
 def prepare(settings: Settings) -> list[str]:
     """Write this node's configuration; the command that runs it in the foreground."""
     program = require()
-    data = settings.folder / f"node-{settings.node + 1}"
+    data = data_of(settings)
     data.mkdir(mode=0o700, exist_ok=True)
     text = _CONFIGURATION.format(
         folder=settings.folder,
+        data=data,
+        log=LOG,
         listen=settings.bound,
         port=settings.port,
         api_port=settings.api_port,
@@ -182,6 +189,11 @@ def prepare(settings: Settings) -> list[str]:
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _distribution(settings),
     }
     return ["env", *(f"{key}={value}" for key, value in environment.items()), program]
+
+
+def data_of(settings: Settings) -> Path:
+    """Where this node keeps what is its own; its log is LOG in there."""
+    return settings.folder / f"node-{settings.node + 1}"
 
 
 def name(settings: Settings, node: int) -> str:

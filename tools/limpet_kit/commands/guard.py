@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from .. import paths
-from ..broker import accounts, client, mosquitto, server, settings
+from ..broker import accounts, client, mosquitto, rabbitmq_api, server, settings
 from ..broker.settings import Settings
 from ..console import Console
 from ..errors import FAILED, OK, REFUSED, KitError
@@ -32,7 +32,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
     def action(name: str, words: str, example: str) -> argparse.ArgumentParser:
         sub = add_action(actions, name, words, example)
-        if name != "alert":
+        if name not in ("alert", "fuse"):
             sub.add_argument(
                 "--fail2ban", metavar="DIR", type=Path, default=jail.FOLDER, help="its folder"
             )
@@ -41,6 +41,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
     def folder(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("folder", metavar="DIR", nargs="?", type=Path, help="the broker's folder")
+        sub.add_argument("--node", metavar="HOST", help="which node of RabbitMQ this machine is")
 
     install = action(
         "install",
@@ -81,19 +82,32 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     alert.add_argument("--count", required=True, type=int)
     alert.add_argument("--seconds", required=True, type=int)
 
+    folder(
+        action(
+            "fuse",
+            "what fail2ban asks: does the broker know no device, so that nobody is to be banned?",
+            "limpet guard fuse ~/broker",
+        )
+    )
+
 
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
     console = Console(args.json)
     if args.action == "unban":
         return unban(console, args.fail2ban, args.address)
-    chosen = settings.load(args.folder or paths.home() / "broker")
+    chosen = settings.load(args.folder or paths.home() / "broker", args.node)
     if args.action == "alert":
         told = alerts.alert(
             chosen, args.what, args.count, args.seconds, args.address or "", args.account or ""
         )
         console.result({"ok": True, **told})
         return OK
+    if args.action == "fuse":
+        blown = _knows_no_device(chosen)
+        console.line("it knows no device" if blown else "it knows devices")
+        console.result({"ok": True, "blown": blown})
+        return OK if blown else FAILED
     if args.action == "install":
         return install(console, chosen, args)
     if args.action == "status":
@@ -103,9 +117,10 @@ def run(args: argparse.Namespace) -> int:
 
 def install(console: Console, chosen: Settings, args: argparse.Namespace) -> int:
     """Write fail2ban's files, have the broker log what they need, load them."""
-    if chosen.kind != "mosquitto":
+    if chosen.kind not in ("mosquitto", settings.RABBITMQ):
         raise KitError(
-            "The guard reads Mosquitto's log; this broker is the embedded one.", REFUSED
+            "The guard reads the log of Mosquitto or RabbitMQ; this broker is the embedded one.",
+            REFUSED,
         )
     if chosen.kit_port != chosen.port:
         raise KitError(
@@ -113,9 +128,9 @@ def install(console: Console, chosen: Settings, args: argparse.Namespace) -> int
             "address for that. There is no password to guess either.",
             REFUSED,
         )
-    version = mosquitto.version(mosquitto.require())
+    version = () if chosen.hosts else mosquitto.version(mosquitto.require())
     written = files.render(chosen, version, args.allow, args.fail2ban)
-    if not any(accounts.is_devices(name) for name in accounts.read(chosen.folder)):
+    if _knows_no_device(chosen):
         raise KitError(
             "The broker knows no device yet, so it refuses every one, and the guard would ban "
             "them. Enrol one first (limpet up), or bring the ledger in: limpet broker sync",
@@ -125,18 +140,19 @@ def install(console: Console, chosen: Settings, args: argparse.Namespace) -> int
     files.write(written, args.fail2ban)
     with as_owner(chosen.folder):
         messengers.configure(chosen.folder, args.command, args.mail, args.smtp)
-        (chosen.folder / server.LOG).touch(mode=0o600)
+        files.log_of(chosen).parent.mkdir(mode=0o700, exist_ok=True)
+        files.log_of(chosen).touch(mode=0o600)
         broker = server.open_broker(chosen)
-        if broker.running():
+        if not chosen.hosts and broker.running():
             mosquitto.prepare(chosen)
             broker.reload()
-    loaded = jail.load(args.fail2ban)
+    loaded = jail.load(args.fail2ban, files.jails(chosen))
     console.line(
         f"Guard of port {chosen.port}: {thresholds.REFUSALS} refused logins in "
         f"{thresholds.WINDOW_S // 60} min ban an address for good (IPv6: its /64)."
     )
     console.line(f"  alerts      {chosen.folder / alerts.LOG}, topic {messengers.TOPIC}")
-    console.line(f"  log         {chosen.folder / server.LOG} grows; see the guard's README")
+    console.line(f"  log         {files.log_of(chosen)} grows; see the guard's README")
     if not loaded:
         console.warn("fail2ban does not run yet. Start it with: sudo systemctl start fail2ban")
     console.result({"ok": loaded, "loaded": loaded, "refusals": thresholds.REFUSALS})
@@ -145,7 +161,8 @@ def install(console: Console, chosen: Settings, args: argparse.Namespace) -> int
 
 def status(console: Console, chosen: Settings, fail2ban: Path) -> int:
     """Say who is banned, who is known, and what was told last."""
-    held = {name: jail.banned(fail2ban, name) for name in files.JAILS}
+    held = {name: jail.banned(fail2ban, name) for name in files.jails(chosen)}
+    held.setdefault(files.SHUT, [])
     told = alerts.last(chosen.folder, _LAST)
     for jail_name, what in ((files.BANNED, "banned"), (files.SHUT, "shut")):
         for address in held[jail_name]:
@@ -180,7 +197,7 @@ def unban(console: Console, fail2ban: Path, addresses: list[str]) -> int:
 
 def test(console: Console, chosen: Settings, fail2ban: Path) -> int:
     """The filter on known lines, a refused login of our own, an alert; bans nobody."""
-    version = mosquitto.version(mosquitto.require())
+    version = None if chosen.hosts else mosquitto.version(mosquitto.require())
     jail.tell(fail2ban, "status", files.BANNED)
     wrong = [line for line, who in filters.samples(version) if jail.counted(line, fail2ban) != who]
     if wrong:
@@ -188,18 +205,25 @@ def test(console: Console, chosen: Settings, fail2ban: Path) -> int:
     console.line(
         f"filter      {len(filters.samples(version))} lines, forged ones among them: right"
     )
-    log = chosen.folder / server.LOG
+    log = files.log_of(chosen)
     before = log.stat().st_size
     with as_owner(chosen.folder):
-        client.login(chosen, "guard-test", Secret(b"wrong"))
+        client.login(chosen.alone, "guard-test", Secret(b"wrong"))
     if not _logged(log, before, fail2ban):
         raise KitError("A refused login does not stand in the broker's log. Restart the broker.")
     console.line("log         names the address of a refused login")
     with as_owner(chosen.folder):
         alerts.alert(chosen, "test", 0, 0, chosen.address)
-    console.line(f"alert       sent: {log.with_name(alerts.LOG)}, topic {messengers.TOPIC}")
+    console.line(f"alert       sent: {chosen.folder / alerts.LOG}, topic {messengers.TOPIC}")
     console.result({"ok": True})
     return OK
+
+
+def _knows_no_device(chosen: Settings) -> bool:
+    if not chosen.hosts:
+        return not any(accounts.is_devices(name) for name in accounts.read(chosen.folder))
+    with rabbitmq_api.Api(chosen) as api:
+        return not any(accounts.is_devices(user["name"]) for user in api.get("users?columns=name"))
 
 
 def _logged(log: Path, since: int, fail2ban: Path) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..broker.settings import Settings
 from ..errors import USAGE, KitError
-from . import clones, messengers
+from . import clones, files, messengers
 
 # A ban for good, a known site that would have been banned, an address that never logs in shut out
 # for a day, an account that two use, and a try of `limpet guard test`.
@@ -38,7 +38,8 @@ def alert(
     """
     told: dict[str, Any] = {"what": what}
     if account:
-        told["device"], told["from"] = clones.of(settings.folder, account, count)
+        log = files.log_of(settings)
+        told["device"], told["from"] = clones.of(settings.folder, log, account, count)
     else:
         try:
             told["address"] = str(network(address))

@@ -12,26 +12,30 @@ import re
 from pathlib import Path
 
 from ..broker import accounts
-from ..broker.mosquitto import LOG
 
 _LARGEST = 4 << 20  # bytes of the log, from its end
 _MOST = 8  # addresses that are told
 
 
-def of(folder: Path, account: str, logins: int) -> tuple[str, list[str]]:
+def of(folder: Path, log: Path, account: str, logins: int) -> tuple[str, list[str]]:
     """The device's name (empty when the broker does not know the account any more), and the
     addresses of its latest `logins`, the last one first."""
     device = accounts.device_of(accounts.read_acl(folder).get(account, ()))
-    return device, _addresses(folder / LOG, account, logins)
+    return device, _addresses(log, account, logins)
 
 
 def _addresses(log: Path, account: str, logins: int) -> list[str]:
+    name = re.escape(account.encode())
     pattern = re.compile(
-        rb": New client connected from (\S+):\d+ as %s \(" % re.escape(account.encode())
+        rb": New client connected from (\S+):\d+ as %s \(" % name  # Mosquitto
+        + rb"|accepting MQTT connection <[0-9.]+> \((\S+):\d+ -> \S+, client id: %s\)" % name
     )
     found: dict[str, None] = {}
     with contextlib.suppress(FileNotFoundError), log.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _LARGEST))
-        told = [match[1].decode("ascii", "replace") for match in pattern.finditer(file.read())]
+        told = [
+            (match[1] or match[2]).decode("ascii", "replace")
+            for match in pattern.finditer(file.read())
+        ]
         found = dict.fromkeys(reversed(told[-logins:]))
     return list(found)[:_MOST]

@@ -9,19 +9,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..broker import accounts
+from ..broker import accounts, rabbitmq
 from ..broker.server import LOG
 from ..broker.settings import Settings
 from ..errors import REFUSED, KitError
 from . import filters, thresholds
 
-JAILS = BANNED, KNOWN, GOOD, SHUT, CLONED = (
-    "limpet",
-    "limpet-known",
-    "limpet-good",
-    "limpet-connections",
-    "limpet-cloned",
-)
+BANNED, KNOWN, GOOD = "limpet", "limpet-known", "limpet-good"
+SHUT, CLONED = "limpet-connections", "limpet-cloned"
 _HEAD = "# Written by `limpet guard install`; changes are lost.\n"
 _LOOPBACK = "127.0.0.0/8 ::/64"
 _SAFE = re.compile(r"[A-Za-z0-9/_.+-]+\Z")
@@ -105,19 +100,6 @@ ignoreip = {allow}
 ignorecommand = ! {{ {spared}; }}
 action = limpet-alert[what=spared, findtime={window}]
 
-[limpet-connections]
-enabled = true
-backend = auto
-filter = limpet-connections
-logpath = {log}
-maxretry = {connections}
-findtime = {window}
-bantime = {shut}
-ignoreip = {allow}
-ignorecommand = {spared}
-action = limpet-set[set=shut]
-         limpet-alert[what=shut, findtime={window}]
-
 [limpet-cloned]
 enabled = true
 backend = auto
@@ -141,11 +123,38 @@ action = limpet-set[set=good]
 """
 
 
+# Only Mosquitto names the address of a connection from which no login came.
+_SHUT_JAIL = """
+[limpet-connections]
+enabled = true
+backend = auto
+filter = limpet-connections
+logpath = {log}
+maxretry = {connections}
+findtime = {window}
+bantime = {shut}
+ignoreip = {allow}
+ignorecommand = {spared}
+action = limpet-set[set=shut]
+         limpet-alert[what=shut, findtime={window}]
+"""
+
+
+def log_of(settings: Settings) -> Path:
+    """The log that is read: of RabbitMQ it is this node's."""
+    return rabbitmq.data_of(settings) / rabbitmq.LOG if settings.hosts else settings.folder / LOG
+
+
+def jails(settings: Settings) -> tuple[str, ...]:
+    """The jails of this broker's guard."""
+    return (BANNED, KNOWN, GOOD, CLONED, *(() if settings.hosts else (SHUT,)))
+
+
 def render(
     settings: Settings, version: tuple[int, ...], allow: Sequence[str], fail2ban: Path
 ) -> dict[str, str]:
-    """The files by their names in fail2ban's folder."""
-    log, rules = settings.folder / LOG, fail2ban / "limpet.nft"
+    """The files by their names in fail2ban's folder; `version` is Mosquitto's."""
+    log, rules = log_of(settings), fail2ban / "limpet.nft"
     for path in (log, rules, Path(sys.executable)):
         if not _SAFE.match(str(path)):
             raise KitError(
@@ -156,11 +165,13 @@ def render(
     owner = settings.folder.stat()
     # fail2ban is root; the kit's code and the alert's command are not to be.
     drop = ["setpriv", f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups"]
-    alert = [*(drop if owner.st_uid else []), sys.executable, "-m", "limpet_kit", "guard", "alert"]
+    limpet = [*(drop if owner.st_uid else []), sys.executable, "-m", "limpet_kit", "guard"]
     # Fuse: a broker without a device refuses everybody, so nobody is to be banned then.
     fuse = f"! grep -qE '^user [0-9A-Za-z]+$' {settings.folder / accounts.ACL}"
+    if settings.hosts:  # whose files may be on another machine
+        fuse = shlex.join([*limpet, "fuse", str(settings.folder)])
     known = "nft get element inet limpet good_<family> { <ip> } >/dev/null 2>&1"
-    jails = _JAILS.format(
+    text = (_JAILS if settings.hosts else _JAILS + _SHUT_JAIL).format(
         log=log,
         refusals=thresholds.REFUSALS,
         window=thresholds.WINDOW_S,
@@ -173,22 +184,32 @@ def render(
         allow=" ".join([_LOOPBACK, *allow]),
         spared=f"{known} || {fuse}",
     )
-    patterns = {
-        BANNED: filters.refused(version),
-        GOOD: filters.good(),
-        SHUT: filters.connected(),
-        CLONED: filters.TAKEN_OVER,
-    }
-    command = shlex.join([*alert, str(settings.folder)])
+    date = filters.RABBITMQ_DATE if settings.hosts else filters.DATE
+    patterns = (
+        {
+            BANNED: filters.RABBITMQ_REFUSED,
+            GOOD: filters.RABBITMQ_GOOD,
+            CLONED: filters.RABBITMQ_TAKEN_OVER,
+        }
+        if settings.hosts
+        else {
+            BANNED: filters.refused(version),
+            GOOD: filters.good(),
+            SHUT: filters.connected(),
+            CLONED: filters.TAKEN_OVER,
+        }
+    )
+    node = ["--node", settings.address] if settings.hosts else []
+    command = shlex.join([*limpet, "alert", str(settings.folder), *node])
     files = {
         "limpet.nft": _RULES.format(port=settings.port),
         "action.d/limpet-set.conf": _SET_ACTION.format(rules=rules),
         "action.d/limpet-alert.conf": _ALERT_ACTION.format(alert=command),
-        "jail.d/limpet.conf": jails,
+        "jail.d/limpet.conf": text,
     }
     for name, pattern in patterns.items():
-        files[f"filter.d/{name}.conf"] = _FILTER.format(pattern=pattern, date=filters.DATE)
-    return {name: _HEAD + text for name, text in files.items()}
+        files[f"filter.d/{name}.conf"] = _FILTER.format(pattern=pattern, date=date)
+    return {name: _HEAD + content for name, content in files.items()}
 
 
 def write(files: dict[str, str], fail2ban: Path) -> None:

@@ -1,4 +1,4 @@
-"""The log lines that count, by version of Mosquitto.
+"""The log lines that count, of RabbitMQ and by version of Mosquitto.
 
 Each is anchored at both ends and takes the address from where the broker itself puts it. A line
 that holds nothing but text of the client's choice in that place must not be used: 2.0.12 to 2.1.0
@@ -23,6 +23,24 @@ _CONNECTED = (
 )
 # The account of a device, which is its client id too, logged in while it was logged in.
 TAKEN_OVER = r"^/64: Client <F-ID>[0-9A-Za-z]+</F-ID> already connected, closing old connection\.$"
+
+# RabbitMQ's, in JSON, which escapes what a client says. Its nodes listen on IPv4 alone.
+RABBITMQ_DATE = r'{^LN-BEG}\{"time":"%%Y-%%m-%%d %%H:%%M:%%S\.%%f%%z'
+_JSON = r'^","level":"%s","msg":"%s","domain":"rabbitmq\.connection","pid":"[^"]*"\}$'
+_WAY = r"<IP4>:\d+ -> [0-9.]+:\d+"
+RABBITMQ_REFUSED = _JSON % (
+    "error",
+    f"MQTT connection {_WAY} is closing due to an authentication failure",
+)
+RABBITMQ_GOOD = _JSON % (
+    "info",
+    rf'accepting MQTT connection <[0-9.]+> \({_WAY}, client id: (?:[^"\\]|\\.)*\)',
+)
+RABBITMQ_TAKEN_OVER = _JSON % (
+    "warning",
+    r"MQTT disconnecting client \\\"[0-9.]+:\d+ -> [0-9.]+:\d+\\\" with duplicate id "
+    "'<F-ID>[0-9A-Za-z]+</F-ID>'",
+)
 
 _BY_DEBUG = r"Sending CONNACK to {} \(0, (?:4|5|134|135)\)"
 _BY_NOTICE = r"Client [^\n]* \[{}:\d+\] disconnected: not authorised\."
@@ -65,8 +83,11 @@ def _refused(version: tuple[int, ...]) -> str:
     )
 
 
-def samples(version: tuple[int, ...]) -> list[tuple[str, str | None]]:
-    """Lines of this version's log, and what each must count for (None: nobody)."""
+def samples(version: tuple[int, ...] | None) -> list[tuple[str, str | None]]:
+    """Lines of the log of this version of Mosquitto, or of RabbitMQ, and what each must count for
+    (None: nobody)."""
+    if version is None:
+        return _RABBITMQ_SAMPLES
     at = "2026-01-02T03:04:05/64: "
     if _refused(version) == _BY_DEBUG:
         return [
@@ -87,3 +108,19 @@ def samples(version: tuple[int, ...]) -> list[tuple[str, str | None]]:
         ),
         (at + "Client a [192.0.2.9:1] disconnected: not authorised. closed.", None),
     ]
+
+
+_RABBITMQ_SAMPLES: list[tuple[str, str | None]] = [
+    (
+        '{"time":"2026-01-02 03:04:05.006007+00:00","level":"error","msg":"MQTT connection '
+        '192.0.2.7:4711 -> 192.0.2.1:8883 is closing due to an authentication failure",'
+        '"domain":"rabbitmq.connection","pid":"<0.1.0>"}',
+        "192.0.2.7",
+    ),
+    (
+        '{"time":"2026-01-02 03:04:05.006007+00:00","level":"error","msg":"MQTT login failed for '
+        "user 'x\\nMQTT connection 192.0.2.9:1 -> 192.0.2.1:8883 is closing due to an "
+        'authentication failure\',","domain":"rabbitmq.connection","pid":"<0.1.0>"}',
+        None,
+    ),
+]

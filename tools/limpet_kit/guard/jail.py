@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import FAILED, REFUSED, KitError
 from .alerts import network
-from .files import BANNED, JAILS, KNOWN, SHUT
+from .files import BANNED, KNOWN, SHUT
 
 FOLDER = Path("/etc/fail2ban")
 PROGRAMS = ("fail2ban-client", "fail2ban-regex", "nft", "setpriv")
@@ -44,14 +45,18 @@ def tell(fail2ban: Path, *words: str) -> str:
     return done.stdout
 
 
-def load(fail2ban: Path) -> bool:
+def load(fail2ban: Path, jails: Sequence[str]) -> bool:
     """Have a running fail2ban take the guard's files; False when it does not run."""
     try:
         tell(fail2ban, "ping")
     except KitError:
         return False
     tell(fail2ban, "reload")
-    return set(JAILS) <= set(tell(fail2ban, "status").replace(",", " ").split())
+    return set(jails) <= set(_present(fail2ban))
+
+
+def _present(fail2ban: Path) -> list[str]:
+    return tell(fail2ban, "status").replace(",", " ").split()
 
 
 def banned(fail2ban: Path, jail: str = BANNED) -> list[str]:
@@ -62,8 +67,9 @@ def banned(fail2ban: Path, jail: str = BANNED) -> list[str]:
 def unban(fail2ban: Path, address: str) -> bool:
     """Let an address (of IPv6 its /64) in again; False when it was not kept out."""
     who = str(network(address))
-    freed = [tell(fail2ban, "set", jail, "unbanip", who) for jail in (KNOWN, BANNED, SHUT)]
-    return "1" in {said.strip() for said in freed[1:]}
+    tell(fail2ban, "set", KNOWN, "unbanip", who)
+    jails = {BANNED, SHUT} & set(_present(fail2ban))
+    return "1" in {tell(fail2ban, "set", jail, "unbanip", who).strip() for jail in jails}
 
 
 def counted(line: str, fail2ban: Path) -> str | None:
