@@ -9,10 +9,12 @@ import pytest
 from limpet_kit.broker import accounts, client, connect, server
 from limpet_kit.broker.client import KitClient
 from limpet_kit.errors import REFUSED, KitError
+from limpet_kit.ledger import Ledger
 from rig.cluster import NODES
 from rig.device import Device
-from rig.peer import QUIET_S, WAIT_S, publish
+from rig.peer import QUIET_S, WAIT_S, enrol, publish
 from rig.peer import Device as Peer
+from test_web import PASSWORD, limpet, log_in
 
 pytestmark = pytest.mark.xdist_group("cluster")
 BACK_S = 90  # far more than it takes; what it takes is printed
@@ -184,6 +186,34 @@ def test_what_is_retained_is_so_on_every_node(cluster, peers):
             kit.publish(gone, b"", retain=True)
     with KitClient(cluster.settings) as kit:
         assert kit.retained("limpet/lamp-1/#", WAIT_S) == {}
+
+
+def test_the_page_of_a_person(cluster, peers, home, web_server, browser):
+    """At the first node, for a device at the second; who is online the nodes know together."""
+    (lamp,) = peers("lamp-1", node=1)
+    with Ledger() as ledger:
+        enrol(ledger, lamp)
+    limpet("web", "user", "add", "anna", "--devices", "lamp-1", typed=PASSWORD + "\n")
+    stale = cluster.at(0)
+    with KitClient(stale) as kit:  # what it said there, long ago
+        kit.publish("limpet/lamp-1/state", b'{"state":"offline"}', retain=True)
+    url = web_server(SimpleNamespace(settings=cluster.settings))
+    with lamp.online() as mqtt:
+        lamp.subscribe(mqtt, "limpet/lamp-1/cmd/+")
+        page = log_in(browser, url)
+        device = page.locator(".device")
+        device.get_by_text("online", exact=True).wait_for()
+        publish(mqtt, "limpet/lamp-1/up/temperature", b"21.5")
+        device.locator("[data-value=temperature] .now", has_text="21.5").wait_for()
+        device.get_by_role("button", name="LED on").click()
+        assert lamp.next()[:2] == ("limpet/lamp-1/cmd/led", b"on")
+        publish(mqtt, "limpet/lamp-1/state", b'{"state":"offline","cause":"sleeps"}')
+        device.get_by_text("offline: sleeps").wait_for()
+        limpet("web", "user", "remove", "anna")
+        page.get_by_text("You were logged out.").wait_for()
+        assert not page.errors
+    with KitClient(cluster.settings) as kit:
+        kit.publish("limpet/lamp-1/state", b"", retain=True)
 
 
 # -- nodes that die

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from .broker import settings
+from .broker import settings, state
 from .broker.client import KitClient
 from .console import printable
 from .errors import KitError
@@ -28,6 +28,9 @@ def of(ledger: Ledger, units: list[Unit]) -> dict[str, tuple[str, str]]:
             chosen = settings.load(folder)
             server = chosen.server
             states = _states(chosen)
+            for name, online in by_session(ledger, chosen, units).items():
+                if in_words(states.get(name)).startswith("online") != online:
+                    states[name] = as_state(online)
         except KitError as e:
             why = f"not asked: {str(e).rstrip('.')}"
         for unit in units:
@@ -42,6 +45,27 @@ def _states(chosen: settings.Settings) -> dict[str, bytes]:
     with KitClient(chosen, _ASK_S) as client:
         found = client.retained("limpet/+/state", _ASK_S)
     return {topic.split("/")[1]: payload for topic, payload in found.items()}
+
+
+def by_session(ledger: Ledger, chosen: settings.Settings, units: list[Unit]) -> dict[str, bool]:
+    """Whether units of a broker with several machines are logged in, by name; empty for others.
+
+    Each of RabbitMQ's nodes retains what a device said there, so a device that moved from one to
+    the other has said two things. Who is logged in the nodes know together.
+    """
+    if not chosen.hosts:
+        return {}
+    there = state.connected(chosen)
+    return {
+        unit.name: bool(ledger.logins(unit.vault, chosen.kit) & there)
+        for unit in units
+        if unit.broker == chosen.kit
+    }
+
+
+def as_state(online: bool) -> bytes:
+    """What a device says of itself, as little as can be known of it elsewhere."""
+    return json.dumps({"state": "online" if online else "offline"}).encode()
 
 
 def in_words(payload: bytes | None) -> str:

@@ -62,6 +62,12 @@ def told(settings: Settings) -> tuple[str | None, int | None]:
     return words or None, int(sessions) if sessions.isdigit() else None
 
 
+def connected(settings: Settings) -> set[str]:
+    """Accounts that are logged in at any of RabbitMQ's nodes; `KitError` when none answers."""
+    with rabbitmq_api.Api(settings) as api:
+        return {str(one.get("user")) for one in api.get("connections?columns=user")}
+
+
 class Failures(NamedTuple):
     """What failed in each of the last 24 hours in which it did; the hour as `2026-01-02T15`, in
     this machine's time.

@@ -24,6 +24,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
+from .. import presence
 from ..broker import server
 from ..broker.settings import Settings
 from ..errors import KitError
@@ -155,11 +156,21 @@ class Page:
     def _seen(self, person: Person) -> dict[str, Any]:
         with People() as ledger:
             units = ledger.devices_of(person, self._settings.kit)
+            try:
+                known = presence.by_session(ledger, self._settings, units)
+            except KitError:
+                known = {}
         return {
             "person": person.name,
             "running": server.open_broker(self._settings).running(),
             "devices": [
-                {"name": u.name, "ledger": u.state, "alert": u.alert, "machine": u.machine}
+                {
+                    "name": u.name,
+                    "ledger": u.state,
+                    "alert": u.alert,
+                    "machine": u.machine,
+                    "online": known.get(u.name),  # null: its retained state will tell
+                }
                 for u in units
             ],
         }

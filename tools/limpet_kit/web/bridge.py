@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Awaitable
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -108,12 +109,21 @@ async def _hello(window: WebSocket, seat: Seat) -> bytes:
 
 
 async def _reach(settings: Settings) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    return await asyncio.open_connection(
-        settings.address,
-        settings.port,
-        ssl=client.context(settings),
-        server_hostname=settings.names[0],
-    )
+    """A link to the first of the broker's machines that answers."""
+
+    def link(address: str) -> Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        return asyncio.open_connection(
+            address,
+            settings.port,
+            ssl=client.context(settings),
+            server_hostname=settings.names[0],
+        )
+
+    *others, last = settings.hosts or (settings.address,)
+    for address in others:
+        with contextlib.suppress(OSError):
+            return await link(address)
+    return await link(last)
 
 
 async def _from_page(window: WebSocket, writer: asyncio.StreamWriter) -> int:

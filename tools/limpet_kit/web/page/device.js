@@ -27,6 +27,11 @@ export class Device {
     this.find(".name").textContent = told.name;
     this.find(".name").title = told.machine;
     this.show(told.ledger === "ACTIVE" ? "not heard of yet" : `ledger: ${told.ledger}`, "");
+    this.online = told.online; // null where the retained state alone can tell
+    if (this.online !== null) {
+      const state = this.online ? "online" : "offline";
+      this.show(state, state);
+    }
     this.find(".alert").textContent = told.alert;
     this.find(".alert").hidden = !told.alert;
     for (const button of this.element.querySelectorAll("[data-command]")) {
@@ -59,14 +64,16 @@ export class Device {
     line.className = `state ${state}`;
   }
 
-  /** The retained state: JSON of the device, or of its will. */
-  state(bytes) {
+  /** The state: JSON of the device, or of its will. What is retained may be an old one, where the
+   * broker is several machines. */
+  state(bytes, retained) {
     let said = {};
     try {
       said = JSON.parse(decoder.decode(bytes)) || {};
     } catch {
       // not JSON: nothing is known
     }
+    if (retained && this.online !== null && this.online !== (said.state === "online")) return;
     if (said.state === "online") {
       const since = said.distrusted ? `; before, it refused a false server (${said.distrusted})` : "";
       this.show(`online${since}`.slice(0, LONGEST), "online");

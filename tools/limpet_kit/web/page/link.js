@@ -12,8 +12,8 @@ const WORDS = {
 const RETRY_MS = 2000;
 
 /**
- * Connect, and stay connected. `filters` are subscribed to after each login; `heard(topic, bytes)`
- * gets each message, `said(words, online)` the state of the link. When it ends, `lasts()` is asked
+ * Connect, and stay connected. `filters` are subscribed to after each login; `heard(topic, bytes,
+ * packet)` gets each message, `said(words, online)` the state of the link. When it ends, `lasts()` is asked
  * whether the session does; if not, that was all. The result has `publish(topic, text)` and `close()`.
  */
 export function open(filters, { heard, said, lasts }) {

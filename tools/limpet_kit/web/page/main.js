@@ -47,9 +47,9 @@ function show({ person, devices }) {
     `limpet/${person}/from/${name}/+`,
   ]);
   link = open(filters, {
-    heard(topic, bytes) {
+    heard(topic, bytes, { retain }) {
       const [, owner, branch, name, last] = topic.split("/");
-      if (branch === "state") shown.get(owner)?.state(bytes);
+      if (branch === "state") shown.get(owner)?.state(bytes, retain);
       else if (branch === "up") shown.get(owner)?.value(name, bytes);
       else if (branch === "from") shown.get(name)?.reply(`${last}: ${text(bytes)}`);
     },

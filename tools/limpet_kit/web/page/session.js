@@ -16,7 +16,7 @@ async function ask(path, body) {
   return said;
 }
 
-/** {person, devices: [{name, ledger, alert, machine}], running}; without `person`: nobody. */
+/** {person, devices: [{name, ledger, alert, machine, online}], running}; without `person`: nobody. */
 export const look = () => ask("/session");
 
 /** The same after a log-in; throws an Error with words for the person. */
