@@ -53,6 +53,12 @@ def test_from_up_to_revoke(profile, broker_factory, home, sim_factory, tool):
     assert json.loads(done.stdout.splitlines()[-1])["ok"]
     rotated = tool("limpet", "rotate", "lamp-1", *folder, "--json")
     assert json.loads(rotated.stdout.splitlines()[-1])["ok"]
+    other = broker_factory("mosquitto", profile=profile)
+    folders = broker.settings.folder, other.settings.folder
+    moved = tool("limpet", "broker", "move", *folders, "--json")
+    assert json.loads(moved.stdout.splitlines()[-1])["applied"] == ["lamp-1"]
+    assert not keyed.read(broker.settings.folder)
+    broker = other
     done = tool("limpet", "revoke", "lamp-1", "--json")
     answer = json.loads(done.stdout.splitlines()[-1])
     assert answer["live"] == ["lamp-1"]
