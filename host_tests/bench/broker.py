@@ -15,11 +15,13 @@ import platform
 import resource
 import socket
 import ssl
+import subprocess
 import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -99,7 +101,8 @@ class Bench:
     """A running broker, and the processes behind it."""
 
     def __init__(self, kind: str, folder: Path) -> None:
-        chosen = settings.create(folder, ["localhost"], server.free_port(), kind)
+        # By its address: RabbitMQ wants a node's name to have a dot.
+        chosen = settings.create(folder, [settings.LOOPBACK[1]], server.free_port(), kind)
         self.settings = chosen
         self.broker = server.open_broker(chosen)
         drawn = credentials.draw(chosen)  # one password for all: what it costs is not measured
@@ -141,20 +144,42 @@ class Bench:
 def measure(kind: str, name: str, folder: Path, size: Size) -> Figures:
     """All figures of one kind."""
     bench, figures = Bench(kind, folder), Figures(name)
-    bench.broker.start(ANSWER_S)
-    try:
-        server.sync(bench.settings, bench.accounts(max(size.clients, 2)))
-        _clients(bench, figures, size.clients)
-        _logins(bench, figures, size.logins)
-        _messages(bench, figures, size.messages)
-        for count in size.accounts:
-            server.sync(bench.settings, bench.accounts(count), force=True)
-            began = time.monotonic()
-            server.sync(bench.settings, bench.accounts(count + 1), at_once=True)
-            figures.sync_s[count] = round(time.monotonic() - began, 2)
-    finally:
-        bench.broker.stop()
+    with _name_server(kind):
+        bench.broker.start()
+        try:
+            _measure(bench, figures, size)
+        finally:
+            bench.broker.stop()
     return figures
+
+
+def _measure(bench: Bench, figures: Figures, size: Size) -> None:
+    server.sync(bench.settings, bench.accounts(max(size.clients, 2)))
+    _clients(bench, figures, size.clients)
+    _logins(bench, figures, size.logins)
+    _messages(bench, figures, size.messages)
+    for count in size.accounts:
+        server.sync(bench.settings, bench.accounts(count), force=True)
+        began = time.monotonic()
+        server.sync(bench.settings, bench.accounts(count + 1), at_once=True)
+        figures.sync_s[count] = round(time.monotonic() - began, 2)
+
+
+@contextmanager
+def _name_server(kind: str) -> Iterator[None]:
+    """Erlang's name server for RabbitMQ; it would start one that outlives it, and knows the nodes
+    of others."""
+    if kind != settings.RABBITMQ:
+        yield
+        return
+    os.environ["ERL_EPMD_PORT"] = port = str(server.free_port())
+    names = subprocess.Popen(["epmd", "-port", port, "-address", settings.LOOPBACK[1]])
+    try:
+        yield
+    finally:
+        names.kill()
+        names.wait()
+        del os.environ["ERL_EPMD_PORT"]
 
 
 def _clients(bench: Bench, figures: Figures, count: int) -> None:

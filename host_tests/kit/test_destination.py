@@ -13,8 +13,9 @@ VAULT = bytes(16)
 NODES = tuple(f"node-{number}.local:8883" for number in range(3))
 
 
-def cluster(servers, given=False):
-    return SimpleNamespace(servers=servers, given=given, names=("broker.local",))
+def cluster(servers, given=False, hosts=()):
+    names = ("broker.local",)
+    return SimpleNamespace(servers=servers, given=given, names=names, hosts=hosts)
 
 
 def test_the_one_server_and_the_ca_of_a_broker(tmp_path):
@@ -56,3 +57,4 @@ def test_a_simulated_board_dials_this_machine():
     here = ("broker.local:1", "broker.local:2", "node.local:2")
     assert destination.servers(cluster(here), VAULT, True) == ["127.0.0.1:1", "127.0.0.1:2"]
     assert destination.servers(cluster(NODES, given=True), VAULT, True) == list(NODES)
+    assert destination.servers(cluster(NODES, hosts=NODES), VAULT, True) == list(NODES)

@@ -43,6 +43,7 @@ from .secret import Secret
 ACCOUNT, ANCHORS, SERVERS, NETWORKS, WIPE = "account", "anchors", "servers", "networks", "wipe"
 MOVE = "move"  # its detail: the ids of the old broker and of the new one
 RETAINED_S = 5.0  # for what the broker has retained to arrive
+_ACKS = "limpet/+/kit/ack"
 _STALE = 255  # cause of a change that the device takes for an old one
 
 # Something happened to a unit, in words, and whether it is done with its change.
@@ -103,7 +104,7 @@ class Exchange:
         self._held: list[str] = []  # units that have something else to finish first
         self._wanted = ("", "")  # kind and detail of what this run is for
         for place in places.values():
-            place.client.subscribe("limpet/+/kit/ack")
+            place.client.subscribe(_ACKS)
 
     def recover(self) -> None:
         """See to what an earlier run has left: nothing is in DRAWN or SENDING afterwards."""
@@ -155,6 +156,7 @@ class Exchange:
                     f"limpet broker run {at.folder}",
                     NO_BROKER,
                 )
+            self._places[id].client.subscribe(_ACKS)  # it has come to know devices (retained.py)
         for unit, change, fields in drawn:
             self._send(unit, change, fields)
 
@@ -246,7 +248,7 @@ class Exchange:
                 client = self._places[id].client
                 client.publish(_set(unit), b"", retain=True)
                 if change.state == APPLIED and change.kind == WIPE:
-                    client.clear(f"limpet/{unit.name}", RETAINED_S)
+                    client.clear(unit.name, RETAINED_S)
             self._ledger.settle_change(change)
         return outcome
 

@@ -39,7 +39,8 @@ def servers(settings: Settings, vault: bytes, simulated: bool) -> list[str]:
     """
     found = settings.servers
     # A simulated board needs no name service for a broker on its own machine.
-    if simulated and (not settings.given or settings.names[0] in LOOPBACK):
+    here = len(settings.hosts) < 2 and not settings.given
+    if simulated and (here or settings.names[0] in LOOPBACK):
         found = tuple(f"{LOOPBACK[1]}:{server.rpartition(':')[2]}" for server in found)
     found = tuple(dict.fromkeys(found))
     first = int.from_bytes(vault[:4], "big") % len(found)

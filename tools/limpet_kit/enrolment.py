@@ -454,7 +454,7 @@ def _take_place(client: KitClient, ledger: Ledger, settings: Settings, unit: Uni
         with contextlib.suppress(KitError):  # then the next sync there does it
             registry.sync(ledger, load(ledger.broker_folder(broker)))
     if old and old.name != unit.name:
-        client.clear(f"limpet/{old.name}", _STATE_S)
+        client.clear(old.name, _STATE_S)
     elif current:
         # The old session's end publishes its last will: over the state of the new one.
         will = client.wait(lambda topic, payload: topic == state, _STATE_S)

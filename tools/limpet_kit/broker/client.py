@@ -17,7 +17,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -185,15 +185,17 @@ class KitClient:
         if not published:
             raise KitError(f"{_where(self._settings)} did not take a message.", NO_BROKER)
 
-    def subscribe(self, topic_filter: str, qos: int = 1) -> None:
+    def subscribe(self, topic_filter: str, qos: int = 1, also: Iterable[str] = ()) -> None:
         """Subscribe, now and after every reconnect; returns when the broker has granted it.
 
-        What the broker's other machines retain has then been received too.
+        What the broker's other machines retain has then been received too; `also` of devices that
+        have no account there any more.
         """
-        filters = dict.fromkeys([topic_filter, *retained.exact(self._settings, topic_filter)], qos)
+        exact = retained.exact(self._settings, topic_filter, also)
+        filters = dict.fromkeys([topic_filter, *exact], qos)
 
         def fetch(other: KitClient) -> None:
-            for message in other.retained(topic_filter, self._timeout_s).items():
+            for message in other.retained(topic_filter, self._timeout_s, also).items():
                 self._messages.put(message)
 
         self._elsewhere(fetch)
@@ -211,15 +213,18 @@ class KitClient:
                 NO_BROKER,
             )
 
-    def retained(self, topic_filter: str, timeout_s: float) -> dict[str, bytes]:
+    def retained(
+        self, topic_filter: str, timeout_s: float, also: Iterable[str] = ()
+    ) -> dict[str, bytes]:
         """What the broker keeps on topics of this filter, topic to payload; subscribes to it.
 
-        What has come by then when the broker does not deliver all within `timeout_s`.
+        `also` as of `subscribe`. What has come by then when the broker does not deliver all
+        within `timeout_s`.
         """
         marker = secrets.token_bytes(8)  # comes back behind what is kept
         found: dict[str, bytes] = {}
-        self._elsewhere(lambda other: found.update(other.retained(topic_filter, timeout_s)))
-        self.subscribe(topic_filter)
+        self._elsewhere(lambda other: found.update(other.retained(topic_filter, timeout_s, also)))
+        self.subscribe(topic_filter, also=also)
         self.subscribe(_MARKER)
         self.publish(_MARKER, marker)
         end = time.monotonic() + timeout_s
@@ -233,13 +238,16 @@ class KitClient:
             found[message[0]] = message[1]
         return found
 
-    def clear(self, branch: str, timeout_s: float) -> None:
-        """Have the broker keep nothing below this branch of topics."""
-        below = branch + "/#"
-        for topic in self.retained(below, timeout_s):
+    def clear(self, device: str, timeout_s: float) -> None:
+        """Have the broker keep nothing of a device."""
+        below = f"limpet/{device}/#"
+        for topic in self.retained(below, timeout_s, also=[device]):
             self.publish(topic, b"", retain=True)
-        del self._filters[below]  # not one more for each device of a fleet
-        self._mqtt.unsubscribe(below)
+        # Not some more of them for each device of a fleet.
+        asked = [below, *retained.exact(self._settings, below, [device])]
+        for topic in asked:
+            del self._filters[topic]
+        self._mqtt.unsubscribe(asked)
 
     def wait(
         self,

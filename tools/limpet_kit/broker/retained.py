@@ -8,6 +8,7 @@ device needs nothing of that: what it reads has no wildcard where something is r
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from . import accounts, rules
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
 _BRANCHES = ("state", "kit/set", "kit/ack")  # of a device, on which something is retained
 
 
-def exact(settings: Settings, topic_filter: str) -> list[str]:
+def exact(settings: Settings, topic_filter: str, also: Iterable[str] = ()) -> list[str]:
     """The topics of this filter on which something may be retained; empty for a broker that does
-    not need to be asked for each."""
+    not need to be asked for each. `also` are devices that have no account there any more."""
     if not settings.hosts or not {"+", "#"} & set(topic_filter):
         return []
     devices = {accounts.device_of(acl) for acl in accounts.read_acl(settings.folder).values()}
-    topics = [f"limpet/{name}/{end}" for name in sorted(devices - {""}) for end in _BRANCHES]
+    devices = {*devices, *also} - {""}
+    topics = [f"limpet/{name}/{end}" for name in sorted(devices) for end in _BRANCHES]
     return [topic for topic in (*topics, "limpet/time") if rules.matches(topic_filter, topic)]

@@ -100,9 +100,10 @@ class Settings:
 
     @property
     def servers(self) -> tuple[str, ...]:
-        """Every `host:port` at which boards may log in; more than one where a broker is several
-        machines."""
-        return tuple(f"{host}:{self.port}" for host in self.hosts) or (self.server,)
+        """Every `host:port` at which boards may log in: more than one where a broker is several
+        machines, the name that those share among them."""
+        nodes = (f"{host}:{self.port}" for host in self.hosts)
+        return tuple(dict.fromkeys([self.server, *nodes]))
 
     @property
     def alone(self) -> Settings:

@@ -91,9 +91,9 @@ def _tidy(source: Settings, moved: set[str]) -> None:
     Each run looks anew: a broker that was killed may remember what it was told to forget.
     """
     with KitClient(source) as client:
-        states = client.retained("limpet/+/state", changes.RETAINED_S)
+        states = client.retained("limpet/+/state", changes.RETAINED_S, also=moved)
         for name in moved & {topic.split("/")[1] for topic in states}:
-            client.clear(f"limpet/{name}", changes.RETAINED_S)
+            client.clear(name, changes.RETAINED_S)
 
 
 def _may_move(ledger: Ledger, units: list[Unit], target: Settings) -> None:

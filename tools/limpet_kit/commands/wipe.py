@@ -71,7 +71,7 @@ def _by_cable(args: argparse.Namespace) -> int:
                 chosen = settings.load(ledger.broker_folder(broker))
                 if registry.sync(ledger, chosen):
                     with KitClient(chosen) as client:
-                        client.clear(f"limpet/{unit.name}", changes.RETAINED_S)
+                        client.clear(unit.name, changes.RETAINED_S)
             console.line(f"the account of {unit.name} has ended")
         board.call("limpet.enroll", "wipe", timeout_s=60)
         if hello.slots:
