@@ -1,6 +1,7 @@
 """Many boards at one broker: enrolled, killed with what is around them, asked who is there."""
 
 import contextlib
+import json
 import random
 import secrets
 import subprocess
@@ -8,12 +9,17 @@ import sys
 import time
 
 from limpet_kit import bringup, sim
+from limpet_kit.broker import accounts
 from limpet_kit.broker.client import KitClient
 from limpet_kit.console import Console
 from limpet_kit.enrolment import Plan
+from limpet_kit.errors import OK
+from limpet_kit.ledger import Ledger
 from limpet_kit.secret import Secret
 from limpet_kit.wifi import Network
 
+RUNS = 8  # of the same command, until nothing is left to do
+WAIT_S = 20
 ONLINE_S = 90.0  # for the last one: the broker was killed, and waits are spread
 
 
@@ -76,3 +82,68 @@ def silent(settings, names):
                 kit.publish(f"limpet/{name}/cmd/ping", nonce)
             kit.wait(collect, 2)
     return missing
+
+
+def move(boards, source, target, kills=0):
+    """`limpet broker move` of all `boards` while kit, brokers and half of the boards are killed
+    `kills` times; asserts that nobody is lost. `boards` are by name of their unit."""
+    arguments = "broker", "move", source.settings.folder, target.settings.folder, "--wait", WAIT_S
+    victims = random.sample([*boards.values()], len(boards) // 2 if kills else 0)
+    for number in range(kills):
+        with interrupted(arguments) as kit:
+            if number == 0:
+                _begun(kit)
+            time.sleep(random.random() * 2)
+            kill(victims[number::kills], 0.5)
+            broker = random.choice([source, target])
+            broker.kill()
+            broker.start()
+    start(victims)
+    code, why = _finish(boards, arguments)
+    assert code == OK, why
+    with Ledger() as ledger:
+        units = [ledger.named(name) for name in boards]
+        used = {ledger.account(unit.vault) for unit in units}
+    assert {unit.broker for unit in units} == {target.settings.kit}
+    assert not silent(target.settings, boards)
+    assert _device_accounts(target) == used and len(used) == len(boards)
+    assert not _device_accounts(source)
+    with KitClient(source.settings) as kit:
+        states = kit.retained("limpet/+/state", 10, also=boards)
+    assert not [topic for topic, payload in states.items() if payload]
+
+
+def named(boards):
+    """Boards in the order in which they were enrolled, by name of their unit."""
+    with Ledger() as ledger:
+        return dict(zip((unit.name for unit in ledger.units()), boards, strict=True))
+
+
+def _begun(kit):
+    """Wait until the kit at work has drawn its first change."""
+    with Ledger() as ledger:
+        before = len(ledger.changes())
+        end = time.monotonic() + 30
+        while len(ledger.changes()) == before and kit.poll() is None and time.monotonic() < end:
+            time.sleep(0.02)
+
+
+def _finish(boards, arguments):
+    """The same command until it has nothing left to do; its last exit code, and what it said.
+
+    A board that was at the new broker while that was dead tries it again after ten minutes, or
+    when it is reset; here it is reset.
+    """
+    for _ in range(RUNS):
+        done = subprocess.run(command(*arguments, "--json"), capture_output=True, text=True)
+        if done.returncode == OK:
+            break
+        said = done.stdout.strip()
+        late = [boards[name] for name in json.loads(said)["waiting"]] if said else []
+        kill(late, 0)
+        start(late)
+    return done.returncode, done.stderr
+
+
+def _device_accounts(broker):
+    return {name for name in accounts.read(broker.settings.folder) if accounts.is_devices(name)}
