@@ -8,6 +8,7 @@ from rig.broker import *  # noqa: F403
 from rig.clocks import *  # noqa: F403
 from rig.cluster import *  # noqa: F403
 from rig.device import *  # noqa: F403
+from rig.fleet import *  # noqa: F403
 from rig.micropython import *  # noqa: F403
 from rig.peers import *  # noqa: F403
 from rig.rabbit import *  # noqa: F403

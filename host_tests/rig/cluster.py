@@ -160,6 +160,22 @@ class Cluster:
         return (self.folder / f"node-{node}.log").read_text(errors="replace")[-3000:]
 
 
+class OneAtATime:
+    """The broker as one that can be killed and started: one node after the other."""
+
+    def __init__(self, cluster):
+        self.settings = cluster.settings
+        self._cluster = cluster
+        self._next = 0
+
+    def kill(self):
+        self._cluster.kill(self._next)
+
+    def start(self):
+        self._cluster.start(self._next)
+        self._next = (self._next + 1) % len(self.settings.hosts)
+
+
 def run(*words):
     done = _try(*words)
     assert done.returncode == 0, (words, done.stdout, done.stderr)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import pytest
 from limpet_kit import bringup, sim
 from limpet_kit.broker import accounts
 from limpet_kit.broker.client import KitClient
@@ -17,10 +18,13 @@ from limpet_kit.errors import OK
 from limpet_kit.ledger import Ledger
 from limpet_kit.secret import Secret
 from limpet_kit.wifi import Network
+from rig.refusals import FALL_BACK_S, Refusals
+
+__all__ = ["there_and_back"]
 
 RUNS = 8  # of the same command, until nothing is left to do
 WAIT_S = 20
-ONLINE_S = 90.0  # for the last one: the broker was killed, and waits are spread
+ONLINE_S = 150.0  # for the last one: the broker was killed, and waits are spread
 
 
 def enrol(sim_factory, settings, count):
@@ -111,6 +115,34 @@ def move(boards, source, target, kills=0):
     with KitClient(source.settings) as kit:
         states = kit.retained("limpet/+/state", 10, also=boards)
     assert not [topic for topic, payload in states.items() if payload]
+
+
+@pytest.fixture
+def there_and_back(sim_factory, record_property):
+    """`there_and_back(here, there, count, kills)`: so many boards; none is lost."""
+
+    def run(here, there, count, kills):
+        made = enrol(sim_factory, here.settings, count)
+        boards = named(made)
+        took = []
+        with Refusals(made) as refusals:
+            for source, target in ((here, there), (there, here)):
+                began = time.monotonic()
+                move(boards, source, target, kills)
+                took.append(f"{time.monotonic() - began:.0f} s")
+        with Ledger() as ledger:
+            drawn = len(ledger.changes())
+        record_property(
+            "measured",
+            f"fleet of {count}: moved from {here.settings.kind} to {there.settings.kind} in "
+            f"{took[0]}, back in {took[1]}; each way {kills} kits, {kills} brokers, "
+            f"{count // 2 if kills else 0} boards killed; {drawn} changes drawn, {2 * count} "
+            f"needed; {refusals.count} refusals, longest {refusals.longest:.1f} s",
+        )
+        assert refusals.online >= count, "the boards were not heard: this shows nothing"
+        assert refusals.longest < FALL_BACK_S
+
+    return run
 
 
 def named(boards):

@@ -10,7 +10,7 @@ from limpet_kit.broker import accounts, client, connect, server
 from limpet_kit.broker.client import KitClient
 from limpet_kit.errors import REFUSED, KitError
 from limpet_kit.ledger import Ledger
-from rig.cluster import NODES
+from rig.cluster import NODES, OneAtATime
 from rig.device import Device
 from rig.peer import QUIET_S, WAIT_S, enrol, publish
 from rig.peer import Device as Peer
@@ -366,3 +366,12 @@ def test_nodes_die_are_cut_off_and_come_back(cluster, tmp_path, record_property,
         f"cluster, {count} devices: a node killed, all back after {killed:.1f} s; one cut off, "
         f"{cut:.1f} s; {up} messages up and {down} down, none lost",
     )
+
+
+@pytest.mark.mosquitto
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    "count, kills", [(3, 0), pytest.param(20, 3, marks=pytest.mark.slow)], ids=["3", "20"]
+)
+def test_a_fleet_moves_here_and_back(count, kills, cluster, broker_factory, there_and_back):
+    there_and_back(broker_factory("mosquitto"), OneAtATime(cluster), count, kills)
