@@ -356,9 +356,10 @@ def _taken(settings: Settings, account: str, password: Secret) -> bool:
     end = time.monotonic() + TAKEN_S
     pause = 0.005
     while broker.reload():
-        # A signal that came while it was starting may have been lost, so it is sent again.
-        again = min(end, time.monotonic() + 2.0)
-        while time.monotonic() < again:
+        # A signal that came while it was starting may have been lost, so it is sent again. Nodes
+        # that had many accounts to take may have used the time up: they are asked all the same.
+        again = time.monotonic() + 2.0
+        while True:
             try:
                 if client.login(settings, account, password) == connect.ACCEPTED:
                     write_private(settings.folder / TAKEN, _export(settings).encode())
@@ -366,6 +367,8 @@ def _taken(settings: Settings, account: str, password: Secret) -> bool:
                 words = "it refuses an account of this export."
             except KitError as e:
                 words = str(e)
+            if time.monotonic() >= again:
+                break
             time.sleep(pause)
             pause = min(pause * 2, 0.2)
         if time.monotonic() >= end:
