@@ -28,6 +28,7 @@ from pathlib import Path
 from limpet_kit import credentials
 from limpet_kit.broker import accounts, client, connect, matrix, server, settings
 from limpet_kit.broker.accounts import Account
+from limpet_kit.errors import KitError
 from limpet_kit.secret import Secret
 
 OUT = Path(__file__).parents[2] / "build" / "bench"
@@ -54,7 +55,8 @@ QUICK = Size(clients=20, logins=20, messages=400, accounts=(100,))
 class Figures:
     """Of one broker. kB are 1,000 bytes; `_cpu_s` is time on a processor, of the broker alone.
 
-    `sync_s`: number of accounts, to seconds until one more than those was accepted.
+    `sync_s`: number of accounts, to seconds until one more than those was accepted; None when the
+    kit gave up waiting for it.
     """
 
     name: str
@@ -63,7 +65,7 @@ class Figures:
     login_cpu_s: float = 0.0
     message_cpu_s: float = 0.0
     messages_wall_s: float = 0.0
-    sync_s: dict[int, float] = field(default_factory=dict)
+    sync_s: dict[int, float | None] = field(default_factory=dict)
 
 
 class Device:
@@ -159,9 +161,13 @@ def _measure(bench: Bench, figures: Figures, size: Size) -> None:
     _logins(bench, figures, size.logins)
     _messages(bench, figures, size.messages)
     for count in size.accounts:
-        server.sync(bench.settings, bench.accounts(count), force=True)
-        began = time.monotonic()
-        server.sync(bench.settings, bench.accounts(count + 1), at_once=True)
+        figures.sync_s[count] = None
+        try:
+            server.sync(bench.settings, bench.accounts(count), force=True)
+            began = time.monotonic()
+            server.sync(bench.settings, bench.accounts(count + 1), at_once=True)
+        except KitError:
+            break
         figures.sync_s[count] = round(time.monotonic() - began, 2)
 
 
@@ -255,10 +261,14 @@ def table(found: list[Figures]) -> str:
         ["... one device to one, here", *(f"{one.messages_wall_s:,.0f}" for one in found)],
     ]
     for count in sorted({count for one in found for count in one.sync_s}):
-        cells = (f"{one.sync_s[count]:.2f}" if count in one.sync_s else "-" for one in found)
+        cells = (_seconds(one.sync_s.get(count)) for one in found)
         rows.append([f"one account more than {count:,} is accepted after, s", *cells])
     rows.insert(1, ["---"] * len(rows[0]))
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _seconds(taken: float | None) -> str:
+    return f"not within {server.TAKEN_S:.0f}" if taken is None else f"{taken:.2f}"
 
 
 def _each_second(cpu_s: float) -> str:
