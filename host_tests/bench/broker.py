@@ -51,13 +51,20 @@ class Size:
 QUICK = Size(clients=20, logins=20, messages=400, accounts=(100,))
 
 
+@dataclass(frozen=True)
+class Sync:
+    """A broker that knows so many accounts: seconds until it had taken all of them, and one more
+    after that, and its memory then. All None when the kit gave up waiting."""
+
+    accounts: int
+    all_s: float | None = None
+    one_s: float | None = None
+    mb: float | None = None
+
+
 @dataclass
 class Figures:
-    """Of one broker. kB are 1,000 bytes; `_cpu_s` is time on a processor, of the broker alone.
-
-    `sync_s`: number of accounts, to seconds until one more than those was accepted; None when the
-    kit gave up waiting for it.
-    """
+    """Of one broker. kB are 1,000 bytes; `_cpu_s` is time on a processor, of the broker alone."""
 
     name: str
     idle_mb: float = 0.0
@@ -65,7 +72,7 @@ class Figures:
     login_cpu_s: float = 0.0
     message_cpu_s: float = 0.0
     messages_wall_s: float = 0.0
-    sync_s: dict[int, float | None] = field(default_factory=dict)
+    syncs: list[Sync] = field(default_factory=list)
 
 
 class Device:
@@ -161,14 +168,20 @@ def _measure(bench: Bench, figures: Figures, size: Size) -> None:
     _logins(bench, figures, size.logins)
     _messages(bench, figures, size.messages)
     for count in size.accounts:
-        figures.sync_s[count] = None
         try:
-            server.sync(bench.settings, bench.accounts(count), force=True)
-            began = time.monotonic()
-            server.sync(bench.settings, bench.accounts(count + 1), at_once=True)
+            all_s = _sync(bench, count)
+            found = Sync(count, all_s, _sync(bench, count + 1), round(bench.memory() / 1e6))
         except KitError:
+            figures.syncs.append(Sync(count))
             break
-        figures.sync_s[count] = round(time.monotonic() - began, 2)
+        figures.syncs.append(found)
+
+
+def _sync(bench: Bench, count: int) -> float:
+    wanted = bench.accounts(count)
+    began = time.monotonic()
+    server.sync(bench.settings, wanted, force=True, at_once=True)
+    return round(time.monotonic() - began, 2)
 
 
 @contextmanager
@@ -260,9 +273,13 @@ def table(found: list[Figures]) -> str:
         ["messages a second of one core", *(_each_second(one.message_cpu_s) for one in found)],
         ["... one device to one, here", *(f"{one.messages_wall_s:,.0f}" for one in found)],
     ]
-    for count in sorted({count for one in found for count in one.sync_s}):
-        cells = (_seconds(one.sync_s.get(count)) for one in found)
-        rows.append([f"one account more than {count:,} is accepted after, s", *cells])
+    for count in sorted({sync.accounts for one in found for sync in one.syncs}):
+        syncs = [next((s for s in one.syncs if s.accounts == count), Sync(count)) for one in found]
+        rows += [
+            [f"{count:,} accounts are accepted after, s", *(_seconds(s.all_s) for s in syncs)],
+            ["... and one more after, s", *(_seconds(s.one_s) for s in syncs)],
+            ["... its memory then, MB", *(f"{s.mb:.0f}" if s.mb else "-" for s in syncs)],
+        ]
     rows.insert(1, ["---"] * len(rows[0]))
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
