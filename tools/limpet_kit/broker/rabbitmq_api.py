@@ -22,6 +22,7 @@ import socket
 import ssl
 import urllib.parse
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NO_BROKER, KitError
@@ -77,23 +78,24 @@ def apply(settings: Settings) -> None:
     password is out, live sessions too. Raises `KitError` (NO_BROKER) when no node answers."""
     with Api(settings) as api:
         cluster = str(api.get("global-parameters/internal_cluster_id")["value"])
-        after = accounts.read(settings.folder)
-        before = _applied(settings, cluster)
-        if before is None:
-            listed = api.get("users?columns=name")
-            there = {user["name"] for user in listed} - {settings.administrator}
-            leaving, changed = there - set(after), list(after.values())
-        else:
+        told = settings.folder / APPLIED
+        if _is_told(told, cluster):
+            names = accounts.differing(told, settings.folder)
+            before = accounts.read(told, names)
+            after = accounts.read(settings.folder, names)
             # Another hash alone would leave the sessions of the old password open (measured).
             leaving = {
                 name
                 for name, account in before.items()
                 if name not in after or after[name].verifier != account.verifier
             }
-            changed = [one for name, one in after.items() if before.get(name) != one]
+        else:
+            after = accounts.read(settings.folder)
+            listed = api.get("users?columns=name")
+            leaving = {user["name"] for user in listed} - {settings.administrator} - set(after)
         for some in _pieces(sorted(leaving)):
             api.send("POST", "users/bulk-delete", {"users": some})
-        for some in _pieces(changed):
+        for some in _pieces(list(after.values())):
             api.send("POST", "definitions", definitions(some))
     _keep(settings, cluster)
 
@@ -188,14 +190,12 @@ def _pieces(listed: list[Any]) -> Iterator[list[Any]]:
         yield listed[start : start + _AT_ONCE]
 
 
-def _applied(settings: Settings, cluster: str) -> dict[str, Account] | None:
-    """The accounts that these very nodes were told, None when that is not known."""
-    folder = settings.folder / APPLIED
+def _is_told(folder: Path, cluster: str) -> bool:
+    """Whether what is in this folder is what these very nodes were told last."""
     try:
-        told = (folder / _CLUSTER).read_text()
+        return (folder / _CLUSTER).read_text() == cluster
     except FileNotFoundError:
-        return None
-    return accounts.read(folder) if told == cluster else None
+        return False
 
 
 def _keep(settings: Settings, cluster: str) -> None:
