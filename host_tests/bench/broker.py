@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -111,7 +111,7 @@ class Bench:
 
     def __init__(self, kind: str, folder: Path) -> None:
         # By its address: RabbitMQ wants a node's name to have a dot.
-        chosen = settings.create(folder, [settings.LOOPBACK[1]], server.free_port(), kind)
+        chosen = settings.create(folder, [settings.LOOPBACK[1]], _port(), kind)
         self.settings = chosen
         self.broker = server.open_broker(chosen)
         drawn = credentials.draw(chosen)  # one password for all: what it costs is not measured
@@ -192,13 +192,27 @@ def _name_server(kind: str) -> Iterator[None]:
         yield
         return
     os.environ["ERL_EPMD_PORT"] = port = str(server.free_port())
-    names = subprocess.Popen(["epmd", "-port", port, "-address", settings.LOOPBACK[1]])
+    command = ["epmd", "-port", port, "-address", settings.LOOPBACK[1]]
+    names = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
+        while names.poll() is None:
+            with suppress(ConnectionRefusedError):
+                socket.create_connection((settings.LOOPBACK[1], int(port)), ANSWER_S).close()
+                break
+            time.sleep(0.01)
         yield
     finally:
         names.kill()
         names.wait()
         del os.environ["ERL_EPMD_PORT"]
+
+
+def _port() -> int:
+    """A port of loopback that is free, as are the three behind it: RabbitMQ takes them too."""
+    while True:
+        port = server.free_port()
+        if all(server.free_port(beside) == beside for beside in range(port + 1, port + 4)):
+            return port
 
 
 def _clients(bench: Bench, figures: Figures, count: int) -> None:
