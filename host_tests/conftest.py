@@ -11,7 +11,6 @@ from rig.device import *  # noqa: F403
 from rig.fleet import *  # noqa: F403
 from rig.micropython import *  # noqa: F403
 from rig.peers import *  # noqa: F403
-from rig.rabbit import *  # noqa: F403
 from rig.shims import install
 from rig.sim import *  # noqa: F403
 from rig.smq_broker import *  # noqa: F403

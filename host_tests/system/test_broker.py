@@ -1,4 +1,7 @@
-"""Both kinds of broker, as the same promises to the same clients."""
+"""Every kind of broker, as the same promises to the same clients.
+
+RabbitMQ answers otherwise what is not allowed, so what it promises there is in test_rabbitmq.py.
+"""
 
 import contextlib
 import dataclasses
@@ -15,11 +18,14 @@ from limpet_kit.broker import accounts, client, connect, server, settings
 from limpet_kit.broker.accounts import Account
 from limpet_kit.errors import NO_BROKER, REFUSED, KitError
 from limpet_kit.secret import Secret
-from rig.broker import KINDS
+from rig.broker import ALL_KINDS, KINDS
+from rig.broker import REFUSED as LOGIN_REFUSED
 from rig.peer import QUIET_S, WAIT_S, Device, arrives, break_link, publish
 
+OTHERS = pytest.mark.parametrize("broker", KINDS, indirect=True)
 
-@pytest.fixture(params=KINDS)
+
+@pytest.fixture(params=ALL_KINDS)
 def broker(request, broker_factory):
     return broker_factory(request.param)
 
@@ -54,9 +60,9 @@ def test_text_passwords_log_in_and_wrong_ones_do_not(broker):
     device = Device(broker, "lamp-1", profile="text")
     assert server.sync(broker.settings, [device.account])
     assert device.login() == 0
-    assert device.login(accounts.draw_password("text")) == connect.NOT_AUTHORISED
+    assert device.login(accounts.draw_password("text")) in LOGIN_REFUSED
     for name in ("nobody", "probe-", settings.load(broker.settings.folder).kit):
-        assert client.login(broker.settings, name, device.password) == connect.NOT_AUTHORISED
+        assert client.login(broker.settings, name, device.password) in LOGIN_REFUSED
 
 
 def test_rsa_and_a_demo_on_the_embedded_broker(broker_factory):
@@ -96,7 +102,7 @@ def test_no_message_is_lost_while_others_subscribe(broker, pair):
     with contextlib.ExitStack() as stack:
         kits = [stack.enter_context(client.KitClient(broker.settings)) for _ in range(3)]
         for kit, topic_filter in zip(
-            kits, ("limpet/lamp-1/up/+", "limpet/+/up/+", "#"), strict=True
+            kits, ("limpet/lamp-1/up/+", "limpet/+/up/+", "limpet/#"), strict=True
         ):
             kit.subscribe(topic_filter)
         mqtt, other = stack.enter_context(one.online()), stack.enter_context(two.online())
@@ -108,6 +114,7 @@ def test_no_message_is_lost_while_others_subscribe(broker, pair):
             assert [arrives(kit, "limpet/lamp-1/up/n") for _ in many] == many
 
 
+@OTHERS
 def test_a_device_cannot_read_or_write_what_is_not_its_own(broker, pair):
     one, two = pair
     with client.KitClient(broker.settings) as kit, one.online() as mqtt, two.online() as other:
@@ -142,6 +149,7 @@ def test_a_device_cannot_read_or_write_what_is_not_its_own(broker, pair):
         assert got <= {("limpet/time", b"now", False), None}
 
 
+@OTHERS
 def test_retained_messages_reach_only_who_may_read_them(broker, pair):
     one, two = pair
     with client.KitClient(broker.settings) as kit:
@@ -189,22 +197,27 @@ def test_a_will_is_sent_when_the_link_breaks_and_kept(broker, pair):
 
 
 def test_the_second_connection_of_an_account_ends_the_first(broker, pair):
-    """Its will comes before the new connection's word, so that the state is right in the end."""
+    """Its will comes before the new connection's word, or never, so that the state is right in
+    the end."""
     one, _ = pair
     state = "limpet/lamp-1/state"
+    rabbitmq = broker.settings.kind == "rabbitmq"  # sends no will then; the client binds its id
     with client.KitClient(broker.settings) as kit:
         kit.subscribe("limpet/#")
         with one.online(will=(state, b"offline", 1, True)) as first:
             publish(first, state, b"online 1", retain=True)
             again = Device(broker, "lamp-1")
             again.account, again.password = one.account, one.password
-            with again.online(client_id="somebody-else") as second:
+            with again.online(client_id=None if rabbitmq else "somebody-else") as second:
                 assert one.gone.wait(WAIT_S)
                 publish(second, state, b"online 2", retain=True)
-                said = [arrives(kit, state) for _ in range(3)]
-                assert said == [b"online 1", b"offline", b"online 2"]
+                will = [] if rabbitmq else [b"offline"]
+                said = [arrives(kit, state) for _ in range(2 + len(will))]
+                assert said == [b"online 1", *will, b"online 2"]
+                assert arrives(kit, state, QUIET_S) is None
 
 
+@OTHERS
 def test_a_client_id_does_not_reach_another_session(broker, pair):
     one, two = pair
     with client.KitClient(broker.settings) as kit, one.online() as mqtt:
@@ -221,6 +234,7 @@ def test_a_client_id_does_not_reach_another_session(broker, pair):
         publish(mqtt, "limpet/lamp-1/up/t", b"still here")
 
 
+@OTHERS
 def test_what_waits_for_a_sleeping_device_is_not_for_another(broker, pair):
     """Somebody with an account of his own and the client id of a device that sleeps."""
     one, two = pair
@@ -240,6 +254,7 @@ def test_what_waits_for_a_sleeping_device_is_not_for_another(broker, pair):
             assert one.next() == ("limpet/lamp-1/cmd/led", b"for one alone", False)
 
 
+@OTHERS
 def test_devices_talk_to_each_other_and_the_sender_is_certain(broker, pair):
     """A message says in its topic whom it is from, and an answer goes back by that name."""
     one, two = pair
@@ -295,20 +310,22 @@ def test_a_silent_client_is_noticed(broker, pair):
 def test_sync_lets_in_throws_out_and_leaves_the_rest_alone(broker, pair):
     one, two = pair
     three = Device(broker, "lamp-3")
-    assert three.login() == connect.NOT_AUTHORISED
+    assert three.login() in LOGIN_REFUSED
     with client.KitClient(broker.settings) as kit, one.online() as mqtt, two.online():
         kit.subscribe("limpet/#")
         assert server.sync(broker.settings, [one.account, three.account])
         assert three.login() == 0
         assert two.gone.wait(WAIT_S)
-        assert two.login() == connect.NOT_AUTHORISED
+        assert two.login() in LOGIN_REFUSED
         assert not one.gone.is_set()
         publish(mqtt, "limpet/lamp-1/up/t", b"undisturbed")
         assert arrives(kit, "limpet/lamp-1/up/t") == b"undisturbed"
-        changed = Account(one.account.name, accounts.verifier(three.password), one.account.acl)
+        changed = Account(
+            one.account.name, broker.settings.verifier(three.password), one.account.acl
+        )
         assert server.sync(broker.settings, [changed, three.account])
         assert one.gone.wait(WAIT_S)
-        assert one.login() == connect.NOT_AUTHORISED
+        assert one.login() in LOGIN_REFUSED
         assert one.login(three.password) == 0
 
 
@@ -320,7 +337,7 @@ def test_an_export_that_would_lock_the_fleet_out_is_refused(broker):
     assert e.value.code == REFUSED
     assert all(d.login() == 0 for d in fleet)
     assert server.sync(broker.settings, [], force=True)
-    assert all(d.login() == connect.NOT_AUTHORISED for d in fleet)
+    assert all(d.login() in LOGIN_REFUSED for d in fleet)
 
 
 def test_two_exports_at_once_come_one_after_the_other(broker):
@@ -357,9 +374,10 @@ def test_killed_and_started_again_it_knows_everybody(broker, pair):
     # What is exported while it is down counts from its start.
     assert server.sync(broker.settings, [one.account]) is False
     broker.start()
-    assert one.login() == 0 and two.login() == connect.NOT_AUTHORISED
+    assert one.login() == 0 and two.login() in LOGIN_REFUSED
 
 
+@OTHERS
 def test_starting_and_stopping(broker):
     again = server.open_broker(settings.load(broker.settings.folder))
     assert again.running() and again.pid() == broker.pid()
@@ -383,11 +401,12 @@ def test_everything_it_leaves_is_private(broker, pair):
     for path in folder.iterdir():
         mode = stat.S_IMODE(path.stat().st_mode)
         # Mosquitto's own database is made with its umask; the folder keeps everybody out.
-        assert mode == 0o600 or path.name == "mosquitto.db", path
-    everything = b"".join(p.read_bytes() for p in folder.iterdir())
+        assert not mode & 0o177 or path.is_dir() or path.name == "mosquitto.db", path
+    everything = b"".join(p.read_bytes() for p in folder.rglob("*") if p.is_file())
     assert pair[0].password.reveal() not in everything
 
 
+@OTHERS
 def test_a_taken_port_is_told_in_words(broker):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -403,6 +422,7 @@ def test_a_taken_port_is_told_in_words(broker):
         assert not server.open_broker(settings.load(folder)).running()
 
 
+@OTHERS
 def test_a_broker_that_cannot_start_says_why(broker):
     broker.stop()
     (broker.settings.folder / "server.key").write_text("nonsense")
@@ -411,6 +431,7 @@ def test_a_broker_that_cannot_start_says_why(broker):
     assert e.value.code == NO_BROKER and not broker.running()
 
 
+@OTHERS
 def test_strangers_cannot_harm_it_and_leave_one_line_each(broker, pair):
     """Garbage before and after TLS, half a CONNECT, a huge length, wrong versions."""
     one, _ = pair
@@ -473,12 +494,13 @@ def test_the_kit_has_several_sessions_and_says_when_there_are_no_more(broker):
         pass
 
 
+@OTHERS
 def test_the_kit_comes_back_with_its_subscriptions(broker):
     with client.KitClient(broker.settings) as kit:
         kit.subscribe("limpet/#")
         broker.kill()
         broker.start()
-        end = time.monotonic() + 10
+        end = time.monotonic() + WAIT_S
         with client.KitClient(broker.settings) as other:
             while arrives(kit, "limpet/x/up/n", 0.2) is None and time.monotonic() < end:
                 other.publish("limpet/x/up/n", b"again")
@@ -496,6 +518,7 @@ def test_messages_wait_for_who_asks(broker):
         assert kit.wait(lambda t, p: True, WAIT_S)[1] == b"c"
 
 
+@OTHERS
 def test_the_kit_trusts_only_its_own_broker(broker, broker_factory):
     """Another CA's broker on the port, and one whose certificate is for another name."""
     other = broker_factory("embedded", start=False).settings

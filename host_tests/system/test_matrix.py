@@ -4,9 +4,9 @@ import json
 
 import pytest
 from limpet_kit import cli
-from limpet_kit.broker import client, matrix
+from limpet_kit.broker import client, matrix, server
 from limpet_kit.errors import FAILED, NOT_FIT, OK, USAGE, KitError
-from rig.broker import KINDS, require
+from rig.broker import ALL_KINDS, require
 from rig.micropython import ROOT
 
 DOCS = ROOT / "tools" / "limpet_kit" / "broker" / "README.md"
@@ -29,35 +29,33 @@ def column(title):
     return {case: words[text] for case, text in matrix.CASES.items()}, words["**profile**"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_the_table_is_what_our_kinds_do(kind):
     require(kind)
     answers = matrix.of_kind(kind, nothing)
-    title = {"mosquitto": "Mosquitto", "embedded": "embedded"}[kind]
+    title = {"mosquitto": "Mosquitto", "embedded": "embedded", "rabbitmq": "RabbitMQ"}[kind]
     assert (answers, matrix.profile(answers)) == column(title)
 
 
-def test_the_table_is_what_rabbitmq_does(rabbitmq_factory, tmp_path, capsys, monkeypatch):
-    """Another broker: the accounts are drawn for its operator, then logged in to."""
+def test_a_broker_elsewhere(broker_factory, tmp_path, capsys, monkeypatch):
+    """Accounts are drawn for its operator, then logged in to."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
     file = tmp_path / "accounts.csv"
     assert cli.main(["broker", "matrix", "--draw", str(file)]) == OK
     assert file.stat().st_mode & 0o077 == 0
-    logins = matrix.load(file)
-    rabbit = rabbitmq_factory({login.name: login.password.reveal() for login in logins})
-    where = ["broker", "matrix", f"localhost:{rabbit.port}", "--ca", str(rabbit.anchor)]
+    broker = broker_factory("embedded")
+    server.sync(broker.settings, matrix.exported(matrix.load(file)))
+    anchor, port = broker.settings.folder / "ca.crt", broker.settings.port
+    where = ["broker", "matrix", f"localhost:{port}", "--ca", str(anchor)]
     capsys.readouterr()
     assert cli.main([*where, "--accounts", str(file), "--json"]) == OK
     said = json.loads(capsys.readouterr().out)
     (answers,) = said["brokers"].values()
-    assert (answers, matrix.profile(answers)) == column("RabbitMQ")
+    assert (answers, matrix.profile(answers)) == column("embedded")
     # Accounts that it does not have, no accounts, and a server that nobody vouches for.
+    named = matrix.Server("localhost", port, client.trusting(anchor))
     with pytest.raises(KitError, match="does it have them"):
-        matrix.ask(
-            matrix.Server("localhost", rabbit.port, client.trusting(rabbit.anchor)),
-            matrix.draw(),
-            nothing,
-        )
+        matrix.ask(named, matrix.draw(), nothing)
     assert cli.main(where) == USAGE
     assert cli.main([where[0], where[1], where[2], "--accounts", str(file)]) == FAILED
     assert "certificate verify failed" in capsys.readouterr().err

@@ -240,4 +240,5 @@ def _settings(
     from .broker.server import free_port
 
     number = len(list(folder.glob(f"{stem}-*")))
-    return settings.create(folder / f"{stem}-{number}", list(names), free_port(), kind, **options)
+    port = free_port(count=4 if kind == "rabbitmq" else 1)
+    return settings.create(folder / f"{stem}-{number}", list(names), port, kind, **options)

@@ -137,7 +137,7 @@ def of_kind(kind: str, advance: Advance) -> dict[str, str]:
     logins = draw()
     with tempfile.TemporaryDirectory(prefix="limpet-matrix-") as folder:
         made = settings.create(
-            Path(folder) / "broker", ["127.0.0.1"], server.free_port(), kind, demo=True
+            Path(folder) / "broker", ["127.0.0.1"], server.free_port(count=4), kind, demo=True
         )
         broker = server.open_broker(made)
         broker.start()

@@ -33,6 +33,7 @@ _HOST = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+\Z|localhost\Z")
 # Debian's program in PATH wants to become another user; this one runs as whoever starts it.
 _PLACES = ("/usr/lib/rabbitmq/bin", "/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
 _SILENT_S = 15
+_EVERYWHERE = "0.0.0.0"
 _PLUGINS = "[rabbitmq_mqtt,rabbitmq_web_mqtt,rabbitmq_management].\n"
 
 _CONFIGURATION = """\
@@ -176,7 +177,7 @@ def prepare(settings: Settings) -> list[str]:
     }
     definitions["users"].append(rabbitmq_api.administrator(settings))
     write_private(settings.folder / "definitions.json", json.dumps(definitions).encode())
-    environment = {
+    environment: dict[str, object] = {
         "HOME": settings.folder,  # where Erlang looks for its cookie
         "RUNNING_UNDER_SYSTEMD": 1,  # be one process, which ends in good order at SIGTERM
         "RABBITMQ_NODENAME": name(settings, settings.node),
@@ -188,6 +189,8 @@ def prepare(settings: Settings) -> list[str]:
         "RABBITMQ_DIST_PORT": settings.node_port,
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _distribution(settings),
     }
+    if settings.bound != _EVERYWHERE:  # where Erlang's name server listens, besides on loopback
+        environment["ERL_EPMD_ADDRESS"] = settings.bound
     return ["env", *(f"{key}={value}" for key, value in environment.items()), program]
 
 
@@ -197,14 +200,14 @@ def data_of(settings: Settings) -> Path:
 
 
 def name(settings: Settings, node: int) -> str:
-    """What Erlang calls a node. The number keeps nodes of one machine apart."""
-    return f"limpet-{node + 1}@{settings.hosts[node]}"
+    """What Erlang calls a node; the port keeps several brokers of one machine apart."""
+    return f"limpet-{settings.port}-{node + 1}@{settings.hosts[node]}"
 
 
 def _distribution(settings: Settings) -> str:
     """How nodes hear each other: soon when one has gone without a word, which Erlang by itself
     notices after a minute; and at the node's own address alone, where that is one."""
     words = f"-kernel net_ticktime {_SILENT_S}"
-    if settings.bound != "0.0.0.0":
+    if settings.bound != _EVERYWHERE:
         words += " -kernel inet_dist_use_interface {" + settings.bound.replace(".", ",") + "}"
     return words

@@ -73,9 +73,13 @@ def administrator(settings: Settings) -> dict[str, Any]:
     return {**_user(settings.administrator, kept), "tags": "administrator"}
 
 
-def apply(settings: Settings) -> None:
+def apply(settings: Settings, started: bool = False) -> None:
     """Make the accounts of the folder's files those of the nodes; who leaves or has another
-    password is out, live sessions too. Raises `KitError` (NO_BROKER) when no node answers."""
+    password is out, live sessions too. Raises `KitError` (NO_BROKER) when no node answers.
+
+    A node that has just `started` may run from a copy of the folder that is older than what the
+    nodes know: they are told what changed while none of them ran, and nobody else has to leave.
+    """
     with Api(settings) as api:
         cluster = str(api.get("global-parameters/internal_cluster_id")["value"])
         told = settings.folder / APPLIED
@@ -91,7 +95,7 @@ def apply(settings: Settings) -> None:
             }
         else:
             after = accounts.read(settings.folder)
-            listed = api.get("users?columns=name")
+            listed = [] if started else api.get("users?columns=name")
             leaving = {user["name"] for user in listed} - {settings.administrator} - set(after)
         for some in _pieces(sorted(leaving)):
             api.send("POST", "users/bulk-delete", {"users": some})

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -33,6 +34,7 @@ TAKEN = ".taken"  # which export the running broker was last seen to have read, 
 TAKEN_S = 10.0  # for a running broker to take an export
 APART_S = 1.0  # between two reloads: one of 100,000 accounts keeps everybody waiting for 0.6 s
 _KILL_S = 5.0
+_LOW_PORTS = (20000, 32000)
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,15 @@ class Nodes(Broker):
             return False
 
     def _wait_until_up(self, child: subprocess.Popen[bytes], wait_s: float) -> None:
+        end = time.monotonic() + wait_s
         _wait_until_up(self.settings.alone, child, wait_s)
+        while True:  # it takes accounts a moment later than logins
+            try:
+                return rabbitmq_api.apply(self.settings.alone, started=True)
+            except KitError:
+                if child.poll() is not None or time.monotonic() > end:
+                    raise
+            time.sleep(0.1)
 
     def reload(self) -> bool:
         """Tell the nodes what changed in the accounts; False when none runs."""
@@ -386,23 +396,31 @@ def _of_node(settings: Settings) -> str:
     return f".{settings.node + 1}" if settings.node else ""
 
 
-def free_port(wanted: int = 0) -> int:
-    """A TCP port of loopback that nobody listens on right now: `wanted` where that is so."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def free_port(wanted: int = 0, count: int = 1) -> int:
+    """A TCP port of loopback that nobody listens on right now: `wanted` where that is so.
+
+    With `count` the next ones are free as well; from below those of outgoing connections, of which
+    one might have taken one of so many until they are used.
+    """
+    with contextlib.ExitStack() as stack:
+        first = wanted or (random.randrange(*_LOW_PORTS) if count > 1 else 0)
         try:
-            probe.bind(("127.0.0.1", wanted))
-            probe.listen()
-        except OSError:
-            return free_port()
-        return int(probe.getsockname()[1])
+            for port in range(first, first + count):
+                probe = stack.enter_context(socket.socket())
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("127.0.0.1", port))
+                probe.listen()
+        except (OSError, OverflowError):
+            return free_port(count=count)
+        return first or int(probe.getsockname()[1])
 
 
 def check_port(settings: Settings) -> None:
     """`KitError` when the broker could not listen where it should."""
     if settings.kit_port != settings.port:
         _check_port(settings.kit_address, settings.kit_port)
-    _check_port(settings.bound if settings.hosts else settings.listen, settings.port)
+    for port in settings.ports:
+        _check_port(settings.bound if settings.hosts else settings.listen, port)
 
 
 def _check_port(listen: str, port: int) -> None:

@@ -132,6 +132,12 @@ class Settings:
         return self.port + 3
 
     @property
+    def ports(self) -> tuple[int, ...]:
+        """Every port at which it listens for others."""
+        beside = (self.api_port, self.web_port, self.node_port) if self.hosts else ()
+        return (self.port, *beside)
+
+    @property
     def administrator(self) -> str:
         """The kit's account for RabbitMQ's HTTP API."""
         return f"{self.kit}-admin"

@@ -6,10 +6,11 @@ import re
 import time
 from collections import Counter
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import KitError
-from . import rabbitmq_api
+from . import rabbitmq, rabbitmq_api
 from .client import KitClient
 from .mosquitto import LOG
 from .settings import Settings
@@ -19,9 +20,15 @@ HOURS = 24
 _ANSWER_S = 2.0
 _LARGEST = 64 << 20  # bytes of the log, from its end: it may hold a line for every packet
 _LINE = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d):\d\d:\d\d(?:/64)?: (.*)\Z", re.DOTALL)  # hour, words
-# How Mosquitto (old and new words) and the embedded broker end such a line.
+_JSON = re.compile(
+    rb'\{"time":"([^"]+)","level":"[a-z]+","msg":"(.*)","domain":"rabbitmq\.connection",'
+)
+# How Mosquitto (old and new words), the embedded broker and RabbitMQ (for WebSockets in other
+# words) say it.
 _REFUSED = re.compile(
-    rb"(?:disconnected[,:] not authorised\.|refused: wrong account or password)\Z"
+    rb"(?:disconnected[,:] not authorised\.|refused: wrong account or password|"
+    rb"\AMQTT connection \S+ -> \S+ is closing due to an authentication failure|"
+    rb'\AMQTT protocol error unauthenticated for connection \\"\S+ -> \S+\\")\Z'
 )
 # A handshake that failed. Mosquitto names an address where it failed at once; otherwise the line
 # before tells OpenSSL's reason, which alone may also be of a session that broke off.
@@ -81,13 +88,15 @@ class Failures(NamedTuple):
     handshakes: dict[str, int] | None
 
 
+def log_of(settings: Settings) -> Path:
+    """The log in which a broker tells of logins; of RabbitMQ's nodes it is this one's."""
+    return rabbitmq.data_of(settings) / rabbitmq.LOG if settings.hosts else settings.folder / LOG
+
+
 def failures(settings: Settings, now: float | None = None) -> Failures | None:
-    """What the broker's log says of those who did not get in; None when no log is kept here, as
-    of RabbitMQ's nodes."""
-    if settings.hosts:
-        return None
+    """What the broker's log says of those who did not get in; None when no log is kept here."""
     try:
-        log = (settings.folder / LOG).open("rb")
+        log = log_of(settings).open("rb")
     except FileNotFoundError:
         return None
     since = datetime.fromtimestamp(time.time() if now is None else now) - timedelta(hours=HOURS)
@@ -98,10 +107,7 @@ def failures(settings: Settings, now: float | None = None) -> Failures | None:
     with log:
         log.seek(max(0, log.seek(0, 2) - _LARGEST))
         for line in log:
-            match = _LINE.match(line.rstrip())
-            if not match:
-                continue
-            hour, words = match[1].decode(), match[2]
+            hour, words = _read(line.rstrip())
             if hour > first and _REFUSED.search(words):
                 refused[hour] += 1
             elif hour > first and _FAILED.match(words):
@@ -111,3 +117,13 @@ def failures(settings: Settings, now: float | None = None) -> Failures | None:
     return Failures(
         dict(sorted(refused.items())), dict(sorted((+failed).items())) if tells else None
     )
+
+
+def _read(line: bytes) -> tuple[str, bytes]:
+    """The hour of a line, in this machine's time, and its words; both empty for other lines."""
+    if match := _LINE.match(line):
+        return match[1].decode(), match[2]
+    if match := _JSON.match(line):
+        at = datetime.fromisoformat(match[1].decode()).astimezone()
+        return at.strftime("%Y-%m-%dT%H"), match[2]
+    return "", b""

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from .. import paths
-from ..broker import accounts, client, mosquitto, rabbitmq_api, server, settings
+from ..broker import accounts, client, mosquitto, rabbitmq_api, server, settings, state
 from ..broker.settings import Settings
 from ..console import Console
 from ..errors import FAILED, OK, REFUSED, KitError
@@ -140,8 +140,8 @@ def install(console: Console, chosen: Settings, args: argparse.Namespace) -> int
     files.write(written, args.fail2ban)
     with as_owner(chosen.folder):
         messengers.configure(chosen.folder, args.command, args.mail, args.smtp)
-        files.log_of(chosen).parent.mkdir(mode=0o700, exist_ok=True)
-        files.log_of(chosen).touch(mode=0o600)
+        state.log_of(chosen).parent.mkdir(mode=0o700, exist_ok=True)
+        state.log_of(chosen).touch(mode=0o600)
         broker = server.open_broker(chosen)
         if not chosen.hosts and broker.running():
             mosquitto.prepare(chosen)
@@ -152,7 +152,7 @@ def install(console: Console, chosen: Settings, args: argparse.Namespace) -> int
         f"{thresholds.WINDOW_S // 60} min ban an address for good (IPv6: its /64)."
     )
     console.line(f"  alerts      {chosen.folder / alerts.LOG}, topic {messengers.TOPIC}")
-    console.line(f"  log         {files.log_of(chosen)} grows; see the guard's README")
+    console.line(f"  log         {state.log_of(chosen)} grows; see the guard's README")
     if not loaded:
         console.warn("fail2ban does not run yet. Start it with: sudo systemctl start fail2ban")
     console.result({"ok": loaded, "loaded": loaded, "refusals": thresholds.REFUSALS})
@@ -205,7 +205,7 @@ def test(console: Console, chosen: Settings, fail2ban: Path) -> int:
     console.line(
         f"filter      {len(filters.samples(version))} lines, forged ones among them: right"
     )
-    log = files.log_of(chosen)
+    log = state.log_of(chosen)
     before = log.stat().st_size
     with as_owner(chosen.folder):
         client.login(chosen.alone, "guard-test", Secret(b"wrong"))

@@ -12,9 +12,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ..broker import state
 from ..broker.settings import Settings
 from ..errors import USAGE, KitError
-from . import clones, files, messengers
+from . import clones, messengers
 
 # A ban for good, a known site that would have been banned, an address that never logs in shut out
 # for a day, an account that two use, and a try of `limpet guard test`.
@@ -38,7 +39,7 @@ def alert(
     """
     told: dict[str, Any] = {"what": what}
     if account:
-        log = files.log_of(settings)
+        log = state.log_of(settings)
         told["device"], told["from"] = clones.of(settings.folder, log, account, count)
     else:
         try:

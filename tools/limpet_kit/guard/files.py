@@ -9,8 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..broker import accounts, rabbitmq
-from ..broker.server import LOG
+from ..broker import accounts, state
 from ..broker.settings import Settings
 from ..errors import REFUSED, KitError
 from . import filters, thresholds
@@ -140,11 +139,6 @@ action = limpet-set[set=shut]
 """
 
 
-def log_of(settings: Settings) -> Path:
-    """The log that is read: of RabbitMQ it is this node's."""
-    return rabbitmq.data_of(settings) / rabbitmq.LOG if settings.hosts else settings.folder / LOG
-
-
 def jails(settings: Settings) -> tuple[str, ...]:
     """The jails of this broker's guard."""
     return (BANNED, KNOWN, GOOD, CLONED, *(() if settings.hosts else (SHUT,)))
@@ -154,7 +148,7 @@ def render(
     settings: Settings, version: tuple[int, ...], allow: Sequence[str], fail2ban: Path
 ) -> dict[str, str]:
     """The files by their names in fail2ban's folder; `version` is Mosquitto's."""
-    log, rules = log_of(settings), fail2ban / "limpet.nft"
+    log, rules = state.log_of(settings), fail2ban / "limpet.nft"
     for path in (log, rules, Path(sys.executable)):
         if not _SAFE.match(str(path)):
             raise KitError(
