@@ -6,7 +6,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from limpet_kit.broker import accounts, client, connect, server
+from limpet_kit.broker import accounts, client, connect, server, state
 from limpet_kit.broker.client import KitClient
 from limpet_kit.errors import REFUSED, KitError
 from limpet_kit.ledger import Ledger
@@ -200,6 +200,10 @@ def test_the_page_of_a_person(cluster, peers, home, web_server, browser):
     url = web_server(SimpleNamespace(settings=cluster.settings))
     with lamp.online() as mqtt:
         lamp.subscribe(mqtt, "limpet/lamp-1/cmd/+")
+        end = time.monotonic() + BACK_S
+        while lamp.account.name not in state.connected(cluster.settings):  # it counts now and then
+            assert time.monotonic() < end
+            time.sleep(0.2)
         page = log_in(browser, url)
         device = page.locator(".device")
         device.get_by_text("online", exact=True).wait_for()
