@@ -6,7 +6,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from limpet_kit.broker import accounts, client, connect, server, state
+from limpet_kit.broker import accounts, client, connect, rabbitmq_api, server, state
 from limpet_kit.broker.client import KitClient
 from limpet_kit.errors import REFUSED, KitError
 from limpet_kit.ledger import Ledger
@@ -86,6 +86,15 @@ def test_accounts_that_the_kit_did_not_make_leave_when_nothing_is_known(cluster,
     accounts.write(cluster.settings.folder, [], force=True)  # and the files too
     assert server.sync(cluster.settings, [stranger.account], force=True)
     assert lamp.login() == connect.BAD_LOGIN and stranger.login() == connect.ACCEPTED
+
+
+def test_a_kit_that_was_killed_before_it_noted_who_left_goes_on(cluster, peers):
+    lamp, other, third = peers("lamp-1", "lamp-2", "lamp-3")
+    with rabbitmq_api.Api(cluster.settings) as api:
+        api.send("POST", "users/bulk-delete", {"users": [lamp.account.name]})
+    assert server.sync(cluster.settings, [third.account], force=True)
+    assert [one.login() for one in (lamp, other)] == [connect.BAD_LOGIN] * 2
+    assert third.login() == connect.ACCEPTED
 
 
 # -- what an account may do: RabbitMQ ends the connection of one that tries something else

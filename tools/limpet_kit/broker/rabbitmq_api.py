@@ -95,10 +95,9 @@ def apply(settings: Settings, started: bool = False) -> None:
             }
         else:
             after = accounts.read(settings.folder)
-            listed = [] if started else api.get("users?columns=name")
-            leaving = {user["name"] for user in listed} - {settings.administrator} - set(after)
+            leaving = set() if started else _there(api) - {settings.administrator} - set(after)
         for some in _pieces(sorted(leaving)):
-            api.send("POST", "users/bulk-delete", {"users": some})
+            _remove(api, some)
         for some in _pieces(list(after.values())):
             api.send("POST", "definitions", definitions(some))
     _keep(settings, cluster)
@@ -159,6 +158,21 @@ class Api:
             what = f"{method} {path.partition('?')[0]}"
             raise KitError(f"RabbitMQ refuses {what}: {answer.status} {answer.reason}.", NO_BROKER)
         return json.loads(said) if said else None
+
+
+def _there(api: Api) -> set[str]:
+    """The accounts that the nodes have."""
+    return {user["name"] for user in api.get("users?columns=name")}
+
+
+def _remove(api: Api, names: list[str]) -> None:
+    """These accounts end. Some may be gone: a kit was killed after it had said this, and before
+    it had noted that; RabbitMQ refuses all of them then."""
+    try:
+        api.send("POST", "users/bulk-delete", {"users": names})
+    except KitError:
+        if left := sorted(_there(api) & set(names)):
+            api.send("POST", "users/bulk-delete", {"users": left})
 
 
 def quoted(text: str) -> str:
