@@ -2,6 +2,8 @@
 
 import contextlib
 import queue
+import socket
+import ssl
 import time
 from types import SimpleNamespace
 
@@ -227,6 +229,27 @@ def test_the_page_of_a_person(cluster, peers, home, web_server, browser):
         assert not page.errors
     with KitClient(cluster.settings) as kit:
         kit.publish("limpet/lamp-1/state", b"", retain=True)
+
+
+def test_only_nodes_reach_the_nodes(cluster):
+    """Where they speak with each other they show and demand a certificate that only they have."""
+    folder, where = cluster.settings.folder, (cluster.hosts[0], cluster.settings.node_port)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(folder / "nodes.crt")
+    context.check_hostname = False
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # the end of a handshake says who is let in
+    for certificate in (None, "server", "node"):
+        if certificate:
+            context.load_cert_chain(folder / f"{certificate}.crt", folder / f"{certificate}.key")
+        refused = (
+            pytest.raises(ssl.SSLError) if certificate != "node" else contextlib.nullcontext()
+        )
+        with socket.create_connection(where, WAIT_S) as raw, refused:
+            context.wrap_socket(raw).close()
+    with socket.create_connection(where, WAIT_S) as raw:  # Erlang's own handshake, in clear
+        raw.sendall(b"\0\x15N" + bytes(12) + b"\0\6x@host")
+        with contextlib.suppress(ConnectionResetError):
+            assert not raw.recv(100).startswith(b"\0\3sok")
 
 
 # -- nodes that die

@@ -29,6 +29,7 @@ DEMO = "LIMPET DEMO"  # in the CA's common name: never to be trusted by a real b
 FILES = ("ca.key", "ca.crt", "server.key", "server.crt")
 DEVICES = "devices"  # the CA of device certificates: devices.key, devices.crt
 CRL = "revoked.crl"
+NODES, NODE = "nodes", "node"  # the CA of a cluster's nodes, and the certificate that they share
 SKEW = timedelta(hours=1)  # a board's clock may be a little behind this machine's
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)\Z")
@@ -100,20 +101,34 @@ def make_devices(folder: Path, days: int = 3650) -> None:
 
     Another one than the server's: whatever it signs, no device takes it for the server.
     """
-    now = datetime.now(timezone.utc).replace(microsecond=0)
-    key = _key(False)
-    title = f"Limpet devices {now:%Y-%m-%d} {secrets.token_hex(4)}"
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, title)])
-    certificate = (
-        _builder(name, name, key, now - SKEW, now + timedelta(days=days))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs_certificates=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
+    key, certificate = _authority("Limpet devices", days)
     write_private(folder / f"{DEVICES}.key", _pem(key))
     write_private(folder / f"{DEVICES}.crt", _certificate_pem(certificate))
     revoke(folder, [], [])
+
+
+def make_nodes(folder: Path, hosts: Iterable[str], days: int = 3650) -> None:
+    """Make the one certificate by which the nodes of a cluster know each other, `node.crt` with
+    `node.key`, and its CA `nodes.crt`, whose key is kept nowhere: it signs nothing else."""
+    signer, issuer = _authority("Limpet nodes", days)
+    key = _key(False)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Limpet node")])
+    # Erlang looks for an address among the names (25), or among the addresses.
+    names = {general for host in hosts for general in (x509.DNSName(host), general_name(host))}
+    both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    certificate = (
+        _builder(
+            name, issuer.subject, key, issuer.not_valid_before_utc, issuer.not_valid_after_utc
+        )
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(both), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .sign(signer, hashes.SHA256())
+    )
+    write_private(folder / f"{NODE}.key", _pem(key))
+    write_private(folder / f"{NODE}.crt", _certificate_pem(certificate))
+    write_private(folder / f"{NODES}.crt", _certificate_pem(issuer))
 
 
 def issue(folder: Path, account: str) -> tuple[Secret, bytes, int]:
@@ -162,6 +177,22 @@ def revoke(folder: Path, serials: Iterable[int], good: Iterable[int]) -> None:
         builder = builder.add_revoked_certificate(entry.build())
     listed = builder.sign(signer, hashes.SHA256())
     write_private(folder / CRL, listed.public_bytes(serialization.Encoding.PEM))
+
+
+def _authority(title: str, days: int) -> tuple[_Key, x509.Certificate]:
+    """A CA and its key."""
+    now = datetime.now(timezone.utc).replace(microsecond=0)
+    key = _key(False)
+    words = f"{title} {now:%Y-%m-%d} {secrets.token_hex(4)}"
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, words)])
+    certificate = (
+        _builder(name, name, key, now - SKEW, now + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return key, certificate
 
 
 def _devices(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:

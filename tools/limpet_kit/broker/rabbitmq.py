@@ -16,9 +16,11 @@ import re
 import secrets
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import ca
 from ..errors import NO_BROKER, USAGE, KitError
 from . import accounts, rabbitmq_api
 from .files import write_private
@@ -75,6 +77,14 @@ log.file.rotation.size = 20971520
 log.file.rotation.count = 5
 cluster_partition_handling = pause_minority
 """
+# Between the nodes: who has no `node.key`, which is one for all of them, is no node.
+_TLS = "tls.config"
+_NODES_TLS = """\
+[{{server, [{both}, {{fail_if_no_peer_cert, true}}]}}, {{client, [{both}]}}].
+"""
+_NODES_TLS_BOTH = """\
+{{cacertfile, {folder}/nodes.crt"}}, {{verify, verify_peer}}, {{versions, ['tlsv1.2']}},
+  {{certfile, {folder}/node.crt"}}, {{keyfile, {folder}/node.key"}}"""
 _PEERS = """\
 cluster_formation.peer_discovery_backend = classic_config
 {nodes}
@@ -141,11 +151,12 @@ def check_hosts(hosts: list[str]) -> None:
             )
 
 
-def make(folder: Path) -> None:
-    """What a new folder needs beside the files of every broker: the secret that nodes share."""
+def make(folder: Path, hosts: Iterable[str]) -> None:
+    """What a new folder needs beside the files of every broker: what nodes know each other by."""
     path = folder / COOKIE
     write_private(path, secrets.token_hex(32).encode())
     path.chmod(0o400)  # Erlang refuses any other
+    ca.make_nodes(folder, hosts)
 
 
 def prepare(settings: Settings) -> list[str]:
@@ -170,6 +181,8 @@ def prepare(settings: Settings) -> list[str]:
         text += _PEERS.format(nodes="\n".join(nodes))
     write_private(data / "rabbitmq.conf", text.encode())
     write_private(data / "enabled_plugins", _PLUGINS.encode())
+    both = _NODES_TLS_BOTH.format(folder=json.dumps(str(settings.folder))[:-1])
+    write_private(data / _TLS, _NODES_TLS.format(both=both).encode())
     kit = [accounts.read(settings.folder)[name] for name in settings.kit_accounts]
     definitions = {
         "vhosts": [{"name": "/"}],
@@ -205,9 +218,10 @@ def name(settings: Settings, node: int) -> str:
 
 
 def _distribution(settings: Settings) -> str:
-    """How nodes hear each other: soon when one has gone without a word, which Erlang by itself
-    notices after a minute; and at the node's own address alone, where that is one."""
-    words = f"-kernel net_ticktime {_SILENT_S}"
+    """How nodes hear each other: in TLS; soon when one has gone without a word, which Erlang by
+    itself notices after a minute; and at the node's own address alone, where that is one."""
+    options = f"{data_of(settings).name}/{_TLS}"  # from the folder: it must hold no space
+    words = f"-proto_dist inet_tls -ssl_dist_optfile {options} -kernel net_ticktime {_SILENT_S}"
     if settings.bound != _EVERYWHERE:
         words += " -kernel inet_dist_use_interface {" + settings.bound.replace(".", ",") + "}"
     return words

@@ -4,6 +4,9 @@ broker.toml     this file's settings          ca.crt ca.key server.crt server.ke
 passwords acl   accounts, written by the kit  kit.password
 broker.log broker.pid mosquitto.conf mosquitto.db    made while it runs
 
+Of RabbitMQ also .erlang.cookie nodes.crt node.crt node.key, by which nodes know each other, and
+applied, definitions.json, node-1 ... made while it runs.
+
 Of a broker that the user has (`given`) there are broker.toml, ca.crt and kit.password, and what
 `given.py` keeps.
 """
@@ -273,7 +276,7 @@ def create(
         password = accounts.draw_password("text")
         write_private(building / settings.kit_password_file.name, password.reveal() + b"\n")
         if kind == RABBITMQ:
-            rabbitmq.make(building)
+            rabbitmq.make(building, hosts)
         accounts.write(building, kit_logins(settings, password, {}))
         write(building, values, "limpet broker init")
         os.replace(building, folder)

@@ -241,8 +241,7 @@ def _tell_nodes(made: settings.Settings, console: Console) -> None:
     """How the machines of a cluster are set up."""
     console.line(f"  firewall    boards: TCP port {made.port}; the kit: {made.api_port}")
     console.line(
-        f"              between the nodes alone, for they speak in clear: {made.node_port}, and "
-        "4369 (Erlang's epmd)"
+        f"              between the nodes alone: {made.node_port}, and 4369 (Erlang's epmd)"
     )
     for host in made.hosts[1:]:
         console.line(f"  copy        scp -pr {made.folder} {host}:   (it holds the CA's key)")
