@@ -111,6 +111,22 @@ def backed_up(home, broker_factory, limpet, tmp_path, monkeypatch):
     return file
 
 
+def test_a_cluster_comes_back_with_what_its_nodes_know_each_other_by(tmp_path, home):
+    """Without the same cookie and key everywhere they would be three brokers."""
+    hosts = ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
+    made = settings.create(tmp_path / "broker", hosts[:1], kind="rabbitmq", hosts=hosts)
+    with Ledger() as ledger:
+        ledger.know_broker(made.kit, made.folder, made.server)
+    sealed = tmp_path / "backup"
+    sealed.write_bytes(backup.seal(backup.gather(made), Secret(PASSPHRASE.encode())))
+    before = tree(made.folder)
+    (home / "ledger.db").unlink()
+    again = backup.restore(backup.unseal(sealed, Secret(PASSPHRASE.encode())), tmp_path / "again")
+    assert tree(again.folder) == before
+    assert {".erlang.cookie", "nodes.crt", "node.crt", "node.key"} < set(before)
+    assert (again.folder / ".erlang.cookie").stat().st_mode & 0o077 == 0
+
+
 def test_a_wrong_passphrase_and_damage_are_told_apart(backed_up, limpet, tmp_path):
     fresh = tmp_path / "fresh"
     code, said = limpet("restore", backed_up, typed=PASSPHRASE[:-1])

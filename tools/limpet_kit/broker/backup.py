@@ -32,7 +32,7 @@ from .. import interrupt, kitkey, paths
 from ..errors import FAILED, REFUSED, USAGE, KitError
 from ..ledger import Ledger
 from ..secret import Secret
-from . import settings
+from . import rabbitmq, settings
 from .files import beside, sync_folder, write_private
 from .settings import Settings
 
@@ -40,9 +40,17 @@ SHORTEST = 12  # characters: who holds the file may guess without anybody notici
 _MAGIC, _FORMAT = b"limpet-backup", 1
 _SALT, _NONCE, _TAG, _DIGEST = 16, 12, 16, 32
 _HEAD = len(_MAGIC) + 1 + _SALT + _NONCE
-_MADE_BY_RUNNING = ("broker.log", "broker.pid", "mosquitto.conf", "mosquitto.db")
+_MADE_BY_RUNNING = (
+    "broker.log",
+    "broker.pid",
+    "mosquitto.conf",
+    "mosquitto.db",
+    "definitions.json",
+)
 _LEDGER, _BROKER = "ledger.db", "broker/"
-_NAME = re.compile(r"ledger\.db|[^/.][^/]*\.key|broker/[^/.][^/]*")
+_NAME = re.compile(
+    r"ledger\.db|[^/.][^/]*\.key|broker/([^/.][^/]*|" + re.escape(rabbitmq.COOKIE) + ")"
+)
 
 
 def gather(chosen: Settings) -> dict[str, bytes]:
@@ -50,7 +58,9 @@ def gather(chosen: Settings) -> dict[str, bytes]:
     files = {
         _BROKER + path.name: path
         for path in sorted(chosen.folder.iterdir())
-        if path.is_file() and path.name[0] != "." and path.name not in _MADE_BY_RUNNING
+        if path.is_file()
+        and (path.name[0] != "." or path.name == rabbitmq.COOKIE)
+        and path.name not in _MADE_BY_RUNNING
     }
     files.update((path.name, path) for path in sorted(paths.home().glob("[!.]*.key")))
     key = kitkey.path()
