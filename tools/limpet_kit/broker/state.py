@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
 from collections import Counter
@@ -73,6 +74,26 @@ def connected(settings: Settings) -> set[str]:
     """Accounts that are logged in at any of RabbitMQ's nodes; `KitError` when none answers."""
     with rabbitmq_api.Api(settings) as api:
         return {str(one.get("user")) for one in api.get("connections?columns=user")}
+
+
+RUNNING, AWAY, APART = "running", "away", "apart"
+
+
+def nodes(settings: Settings) -> dict[str, str]:
+    """How each of RabbitMQ's machines is: RUNNING, AWAY (it does not answer), or APART: its node
+    found no other one at its first start, and is a broker of its own that knows no device."""
+    found: dict[str, str] = {}
+    together: set[str] = set()  # nodes that the first which answers runs with
+    for number, host in enumerate(settings.hosts):
+        try:
+            with rabbitmq_api.Api(dataclasses.replace(settings, node=number).alone) as api:
+                seen = {one["name"] for one in api.get("nodes") if one["running"]}
+        except KitError:
+            found[host] = AWAY
+            continue
+        together = together or seen
+        found[host] = RUNNING if rabbitmq.name(settings, number) in together else APART
+    return found
 
 
 class Failures(NamedTuple):

@@ -444,7 +444,8 @@ def check(chosen: settings.Settings, console: Console, more: bool = False) -> in
     with Ledger() as ledger:
         missing, surplus = registry.unsynced(ledger, chosen)
     left = ca.days_left(chosen.folder)
-    fine = running and accepted and left > 0
+    nodes = state.nodes(chosen) if running else {}
+    fine = running and accepted and left > 0 and state.APART not in nodes.values()
     said = {
         "ok": fine,
         "folder": str(chosen.folder),
@@ -455,14 +456,22 @@ def check(chosen: settings.Settings, console: Console, more: bool = False) -> in
         "login": accepted,
         "days_left": round(left, 1),
         "unsynced": len(missing) + len(surplus),
+        **({"nodes": nodes} if nodes else {}),
     }
     console.line(f"{chosen.server}: {'running' if running else 'not running'}, {chosen.kind}")
     console.line(f"login of the kit: {'accepted' if accepted else why or 'not tried'}")
     console.line(f"certificate: {left:.0f} days left")
+    for host, how in nodes.items():
+        console.line(f"node {host}: {how}")
     if more:
         said.update(_more(chosen, console, accepted))
     if not running:
         console.warn(f"Start it with: limpet broker run {chosen.folder}")
+    for host in (host for host, how in nodes.items() if how == state.APART):
+        console.warn(
+            f"The node {host} is a broker of its own, which knows no device. Stop it, remove its "
+            f"node-{chosen.hosts.index(host) + 1} there, and start it while the others run."
+        )
     if missing or surplus:
         console.warn(
             f"The broker lacks {len(missing)} accounts of the ledger and has {len(surplus)} too "
