@@ -67,7 +67,7 @@ class Guard:
 
     def login(self, *sources, wrong=True, times=1, watch_s=0, say="login", **said):
         order = {
-            "server": [self.cluster.hosts[0], self.cluster.settings.port],
+            "server": [self.cluster.hosts[0], said.get("port", self.cluster.settings.port)],
             "sources": sources,
             "say": say,
             "user": said.get("user", self.lamp.account.name),
@@ -119,6 +119,9 @@ def test_a_guarded_node(cluster, tmp_path, record_property):
             "measured", f"guard of a node: shut {said['shut_s']:.2f} s after the tenth"
         )
         assert guard.login(attacker, wrong=False)["codes"] == [None]
+        for port in cluster.settings.ports:  # accounts and pages have ports of their own
+            assert guard.login(attacker, times=0, watch_s=LIMIT_S, port=port)["shut_s"] is not None
+            assert guard.login(good, times=0, watch_s=0.2, port=port)["shut_s"] is None
         assert guard.login(good, times=2 * thresholds.REFUSALS)["codes"][-1] == 4
 
         line = (

@@ -31,10 +31,10 @@ table inet limpet {{
     chain input {{ type filter hook input priority -10; policy accept; }}
 }}
 flush chain inet limpet input
-add rule inet limpet input tcp dport {port} ip saddr @banned_inet4 drop
-add rule inet limpet input tcp dport {port} ip6 saddr @banned_inet6 drop
-add rule inet limpet input tcp dport {port} ip saddr @shut_inet4 drop
-add rule inet limpet input tcp dport {port} ip6 saddr @shut_inet6 drop
+add rule inet limpet input tcp dport {{ {ports} }} ip saddr @banned_inet4 drop
+add rule inet limpet input tcp dport {{ {ports} }} ip6 saddr @banned_inet6 drop
+add rule inet limpet input tcp dport {{ {ports} }} ip saddr @shut_inet4 drop
+add rule inet limpet input tcp dport {{ {ports} }} ip6 saddr @shut_inet6 drop
 """
 
 # <ip> is of IPv6 the /64: it is one subscriber's, and whoever has one address of it has all 2^64.
@@ -196,7 +196,7 @@ def render(
     node = ["--node", settings.address] if settings.hosts else []
     command = shlex.join([*limpet, "alert", str(settings.folder), *node])
     files = {
-        "limpet.nft": _RULES.format(port=settings.port),
+        "limpet.nft": _RULES.format(ports=", ".join(map(str, settings.ports))),
         "action.d/limpet-set.conf": _SET_ACTION.format(rules=rules),
         "action.d/limpet-alert.conf": _ALERT_ACTION.format(alert=command),
         "jail.d/limpet.conf": text,

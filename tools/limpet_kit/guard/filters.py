@@ -24,13 +24,18 @@ _CONNECTED = (
 # The account of a device, which is its client id too, logged in while it was logged in.
 TAKEN_OVER = r"^/64: Client <F-ID>[0-9A-Za-z]+</F-ID> already connected, closing old connection\.$"
 
+_NEXT = "\n            "  # between the patterns of one filter
+
 # RabbitMQ's, in JSON, which escapes what a client says. Its nodes listen on IPv4 alone.
 RABBITMQ_DATE = r'{^LN-BEG}\{"time":"%%Y-%%m-%%d %%H:%%M:%%S\.%%f%%z'
 _JSON = r'^","level":"%s","msg":"%s","domain":"rabbitmq\.connection","pid":"[^"]*"\}$'
 _WAY = r"<IP4>:\d+ -> [0-9.]+:\d+"
-RABBITMQ_REFUSED = _JSON % (
-    "error",
-    f"MQTT connection {_WAY} is closing due to an authentication failure",
+# The second one is of a login over WebSockets.
+RABBITMQ_REFUSED = _NEXT.join(
+    (
+        _JSON % ("error", f"MQTT connection {_WAY} is closing due to an authentication failure"),
+        _JSON % ("info", rf'MQTT protocol error unauthenticated for connection \\"{_WAY}\\"'),
+    )
 )
 RABBITMQ_GOOD = _JSON % (
     "info",
@@ -67,7 +72,7 @@ def _patterns(*lines: str) -> str:
     """One a line, for an IPv4 address and for the /64 of an IPv6 address."""
     forms = ("^/64: ", "<IP4>"), ("^/(?P<cidr>64): ", "<IP6>")
     found = [head + line.format(address) + "$" for line in lines for head, address in forms]
-    return "\n            ".join(found)
+    return _NEXT.join(found)
 
 
 def _refused(version: tuple[int, ...]) -> str:
@@ -114,6 +119,12 @@ _RABBITMQ_SAMPLES: list[tuple[str, str | None]] = [
     (
         '{"time":"2026-01-02 03:04:05.006007+00:00","level":"error","msg":"MQTT connection '
         '192.0.2.7:4711 -> 192.0.2.1:8883 is closing due to an authentication failure",'
+        '"domain":"rabbitmq.connection","pid":"<0.1.0>"}',
+        "192.0.2.7",
+    ),
+    (
+        '{"time":"2026-01-02 03:04:05.006007+00:00","level":"info","msg":"MQTT protocol error '
+        'unauthenticated for connection \\"192.0.2.7:4711 -> 192.0.2.1:8885\\"",'
         '"domain":"rabbitmq.connection","pid":"<0.1.0>"}',
         "192.0.2.7",
     ),
