@@ -44,6 +44,7 @@ ACCOUNT, ANCHORS, SERVERS, NETWORKS, WIPE = "account", "anchors", "servers", "ne
 MOVE = "move"  # its detail: the ids of the old broker and of the new one
 RETAINED_S = 5.0  # for what the broker has retained to arrive
 _ACKS = "limpet/+/kit/ack"
+_NO_BOX = 0, b""
 _STALE = 255  # cause of a change that the device takes for an old one
 
 # Something happened to a unit, in words, and whether it is done with its change.
@@ -114,7 +115,12 @@ class Exchange:
             unit = self._unit(change.vault)
             if change.state == DRAWN:  # its secret was lost with the process
                 self._ledger.move(change, VOID)
-            elif all(boxes[id].get(unit.name) == change.sequence for id in self._where(unit)):
+                continue
+            where = self._where(unit)
+            if all(boxes[id].get(unit.name, _NO_BOX)[0] == change.sequence for id in where):
+                for id in where:  # anew: a machine that was away when it was sent lacks it
+                    box = boxes[id][unit.name][1]
+                    self._places[id].client.publish(_set(unit), box, retain=True)
                 if change.state == SENDING:
                     self._ledger.move(change, SENT)
             else:  # sent or not, nobody will bring it: its account stays until a later one works
@@ -265,16 +271,16 @@ class Exchange:
     def _where(self, unit: Unit) -> set[str]:
         return brokers_of(self._ledger, unit)
 
-    def _retained_boxes(self, place: Place) -> dict[str, int]:
-        """Sequence of the box that the broker keeps, by unit."""
-        found: dict[str, int] = {}
+    def _retained_boxes(self, place: Place) -> dict[str, tuple[int, bytes]]:
+        """The box that the broker keeps and its sequence, by unit."""
+        found: dict[str, tuple[int, bytes]] = {}
         for topic, payload in place.client.retained("limpet/+/kit/set", RETAINED_S).items():
             name = topic.split("/")[1]
             if name in self._vaults:
                 unit = self._unit(self._vaults[name])
                 vault = bytes.fromhex(unit.vault)
                 box = protocol.open_control(self._key(unit), vault, payload)
-                found.update({unit.name: box[1]} if box else {})
+                found.update({unit.name: (box[1], payload)} if box else {})
         return found
 
     def _unit(self, vault: str) -> Unit:
