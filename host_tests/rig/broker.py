@@ -19,8 +19,9 @@ __all__ = [
 ]
 
 KINDS = (pytest.param("mosquitto", marks=pytest.mark.mosquitto), "embedded")
-# RabbitMQ takes seconds to start: all tests of it share a node, and so a worker.
-RABBITMQ = pytest.param("rabbitmq", marks=pytest.mark.xdist_group("rabbitmq"))
+# RabbitMQ takes seconds to start: its tests share a node, and so a worker. What every run has
+# of it is in test_rabbitmq.py and test_cluster*.py.
+RABBITMQ = pytest.param("rabbitmq", marks=[pytest.mark.xdist_group("rabbitmq"), pytest.mark.slow])
 ALL_KINDS = (*KINDS, RABBITMQ)
 PROGRAMS = {"mosquitto": (mosquitto, "mosquitto"), "rabbitmq": (rabbitmq, "rabbitmq-server")}
 REFUSED = (4, 5)  # CONNACK of a wrong password: RabbitMQ's, and everybody else's

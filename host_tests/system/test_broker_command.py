@@ -125,7 +125,7 @@ def test_init_run_check_stop(kind, home, foreground):
     process.send_signal(signal.SIGHUP)  # reads the accounts, goes on
     assert limpet("check")[0] == OK and process.poll() is None
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) == OK
+    assert process.wait(40) == OK
     assert not server.open_broker(made).running()
     assert limpet("stop")[1] == "it was not running\n"
 
@@ -141,10 +141,10 @@ def test_signals_end_the_broker_and_its_end_is_told(foreground, broker_factory, 
     broker = broker_factory("embedded", start=False)
     process, _ = foreground(broker.settings.folder)
     process.send_signal(number)
-    assert process.wait(10) == OK and not broker.running()
+    assert process.wait(40) == OK and not broker.running()
     process, _ = foreground(broker.settings.folder)
     broker.kill()
-    assert process.wait(10) == NO_BROKER
+    assert process.wait(40) == NO_BROKER
     assert "The broker ended by itself" in process.stdout.read()
 
 
