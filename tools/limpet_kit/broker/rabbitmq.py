@@ -85,6 +85,16 @@ _NODES_TLS = """\
 _NODES_TLS_BOTH = """\
 {{cacertfile, {folder}/nodes.crt"}}, {{verify, verify_peer}}, {{versions, ['tlsv1.2']}},
   {{certfile, {folder}/node.crt"}}, {{keyfile, {folder}/node.key"}}"""
+# The queues of clean sessions are classic ones whatever is configured. One whose node is away
+# keeps its device out at every other node; mirrored, it ends with its session.
+_CLEAN = {
+    "vhost": "/",
+    "name": "clean-sessions",
+    "pattern": "^mqtt-subscription-",
+    "apply-to": "queues",
+    "priority": 0,
+    "definition": {"ha-mode": "all"},
+}
 _PEERS = """\
 cluster_formation.peer_discovery_backend = classic_config
 {nodes}
@@ -184,11 +194,9 @@ def prepare(settings: Settings) -> list[str]:
     both = _NODES_TLS_BOTH.format(folder=json.dumps(str(settings.folder))[:-1])
     write_private(data / _TLS, _NODES_TLS.format(both=both).encode())
     kit = [accounts.read(settings.folder)[name] for name in settings.kit_accounts]
-    definitions = {
-        "vhosts": [{"name": "/"}],
-        **rabbitmq_api.definitions(kit),
-    }
-    definitions["users"].append(rabbitmq_api.administrator(settings))
+    known = rabbitmq_api.definitions(kit)
+    known["users"].append(rabbitmq_api.administrator(settings))
+    definitions = {"vhosts": [{"name": "/"}], "policies": [_CLEAN], **known}
     write_private(settings.folder / "definitions.json", json.dumps(definitions).encode())
     environment: dict[str, object] = {
         "HOME": settings.folder,  # where Erlang looks for its cookie
