@@ -87,13 +87,12 @@ for _ in range(1000):
     sock.write(packet)
 """,
     "limpet": """
-import asyncio
-from limpet.client import Client
+import asyncio, limpet
 from limpet.store import FileStore
 from limpet.vault import Vault
 
 async def main():
-    async with Client(Vault(FileStore(s["folder"]), b"chip-001")) as c:
+    async with limpet.Client(Vault(FileStore(s["folder"]), b"chip-001")) as c:
         await c.online()
         for i in range(1000):
             await c.publish("abc", b"x" * 32, qos=i & 1)

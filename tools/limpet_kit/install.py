@@ -70,7 +70,12 @@ def compiled() -> dict[str, bytes]:
     Compiled, because importing source costs five times its size in heap.
     """
     sources = sorted((paths.data("lib") / "limpet").glob("*.py"))
-    return {source.stem + ".mpy": _compile(source, f"limpet/{source.name}") for source in sources}
+    return {source.stem + ".mpy": _compile(source, _module(source)) for source in sources}
+
+
+def _module(source: Path) -> str:
+    """The file's name in a traceback: the module's, which the interpreter has stored anyway."""
+    return "limpet" if source.stem == "__init__" else f"limpet.{source.stem}"
 
 
 def check_sketch(sketch: Path) -> None:
