@@ -5,6 +5,8 @@ import sys
 import time
 import types
 
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
 _PERIOD = 1 << 30  # ticks wrap there on boards
 
 
@@ -46,12 +48,28 @@ def _tls() -> types.ModuleType:
     return tls
 
 
+class AES:
+    """MicroPython's `cryptolib.aes` in CBC mode."""
+
+    def __init__(self, key: bytes, mode: int, iv: bytes) -> None:
+        self._cipher = Cipher(algorithms.AES(bytes(key)), modes.CBC(bytes(iv)))
+
+    def encrypt(self, data: bytes, out: memoryview) -> None:
+        out[:] = self._cipher.encryptor().update(bytes(data))
+
+    def decrypt(self, data: bytes, out: memoryview) -> None:
+        out[:] = self._cipher.decryptor().update(bytes(data))
+
+
 def install() -> None:
-    """Add `micropython`, the settings of `tls`, the tick functions of `time`."""
+    """Add `micropython`, `cryptolib`, the settings of `tls`, the tick functions of `time`."""
     micropython = types.ModuleType("micropython")
     micropython.const = lambda value: value  # type: ignore[attr-defined]
     sys.modules.setdefault("micropython", micropython)
     sys.modules.setdefault("tls", _tls())
+    cryptolib = types.ModuleType("cryptolib")
+    cryptolib.aes = AES  # type: ignore[attr-defined]
+    sys.modules.setdefault("cryptolib", cryptolib)
     added = {
         "ticks_ms": lambda: int(time.monotonic() * 1000) % _PERIOD,
         "ticks_us": lambda: int(time.monotonic() * 1_000_000) % _PERIOD,

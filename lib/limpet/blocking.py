@@ -12,8 +12,8 @@ from .errors import Lost
 NAP_MS = 2_000  # between two feedings of the watchdog, and two looks at the connection
 _ANSWER_MS = const(20_000)
 _PIECE = const(4096)  # mbedTLS's largest outgoing record on the boards
-_PING = b"\xc0\0"
-_DISCONNECT = b"\xe0\0"
+_PING = const(b"\xc0\0")
+_DISCONNECT = const(b"\xe0\0")
 
 
 class Waits:

@@ -5,13 +5,15 @@ Loaded when a box arrives. The broker carries boxes and cannot make one.
 
 import struct
 
+from micropython import const
+
 from . import record as tags
 from . import seal, slots, speak
 from .errors import LimpetError
 from .rules import check, encode
 
-_CHANGE = 1
-_WIPE = 2
+_CHANGE = const(1)
+_WIPE = const(2)
 _ALLOWED = (
     tags.PROFILE,
     tags.ACCOUNT,

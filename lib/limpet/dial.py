@@ -12,8 +12,8 @@ from .link import Link
 from .trust import Trust
 
 _DAY = const(86_400)
-_PSK = bytes([fields.PSK])
-_X509 = bytes([fields.X509])
+_PSK = const(b"\x03")  # fields.PSK and X509, as they stand in a record
+_X509 = const(b"\x04")
 
 
 class Dialler:

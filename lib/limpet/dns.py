@@ -11,7 +11,7 @@ from micropython import const
 
 _A = const(1)
 _AAAA = const(28)
-_WAITS_MS = (1_000, 1_000, 2_000, 2_000)  # for one answer, the servers in turn
+_WAITS_MS = const((1_000, 1_000, 2_000, 2_000))  # for one answer, the servers in turn
 _MOST = const(4)  # addresses of a kind
 
 

@@ -6,11 +6,13 @@ most the last entry. The tag is made with a key of the confirmed record.
 
 import struct
 
+from micropython import const
+
 from . import seal
 from .errors import LimpetError
 
-_LAYOUT = ">4sBBBBIIQIQB3x"
-_MAGIC = b"LMPJ"
+_LAYOUT = const(">4sBBBBIIQIQB3x")
+_MAGIC = const(b"LMPJ")
 
 
 class Journal:

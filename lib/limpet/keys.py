@@ -3,17 +3,19 @@
 There is no way from one source to another but a new record from the kit.
 """
 
+from micropython import const
+
 from . import seal
 from .errors import LimpetError
 
-PLAIN = 0  # no secret: the record is protected against accidents only
-SOFT = 1  # drawn by the kit, lies in another place of the same flash
-PLATFORM = 2  # as soft, in storage that the chip encrypts
-HMAC = 3  # from an eFuse by the chip's HMAC unit: no code yet, nobody could try it
-OTP = 4  # from one-time programmable memory: no code yet, nobody could try it
-EXTERNAL = 5  # given at boot, not stored on the board
+PLAIN = const(0)  # no secret: the record is protected against accidents only
+SOFT = const(1)  # drawn by the kit, lies in another place of the same flash
+PLATFORM = const(2)  # as soft, in storage that the chip encrypts
+# No code yet, nobody could try it: 3, from an eFuse by the chip's HMAC unit; 4, from one-time
+# programmable memory.
+EXTERNAL = const(5)  # given at boot, not stored on the board
 
-_STOCK = bytes([SOFT, PLAIN])
+_STOCK = const(b"\x01\x00")  # SOFT, PLAIN
 
 
 def chip_id():

@@ -13,7 +13,9 @@ from . import vault, x509
 from .errors import LimpetError, Refused, Untrusted, forget
 from .retry import CLOSED, NETWORK, REFUSED, UNTRUSTED, Retry, refusal
 
-_AGAIN_MS = (600_000, 3_600_000)  # after its first and its second strike a pending record waits
+_AGAIN_MS = const(
+    (600_000, 3_600_000)
+)  # after its first and its second strike a pending record waits
 _NOTE_MS = const(900_000)  # what is left of a refused wait is written this often at most
 _STEPS = const(6)
 CHANGE = "CHANGE"  # code of a connection that we end to log in with another record

@@ -2,6 +2,8 @@
 
 import struct
 
+from micropython import const
+
 from . import x509
 from .errors import LimpetError
 from .record import (
@@ -28,10 +30,10 @@ from .record import (
 )
 
 _REPEATED = (ANCHOR, SERVER, PIN, NETWORK)
-_REPEATS = 4
+_REPEATS = const(4)
 _LENGTHS = {PROFILE: 1, CONTROL: 32, PIN: 32, SEQUENCE: 4, EARLIEST: 8, NO_PINS: 1}
-_NAME = b"abcdefghijklmnopqrstuvwxyz0123456789-"
-_RESERVED = (b"time", b"fleet", b"kit")
+_NAME = const(b"abcdefghijklmnopqrstuvwxyz0123456789-")
+_RESERVED = const((b"time", b"fleet", b"kit"))
 
 
 def encode(*fields):

@@ -6,28 +6,15 @@ Streams through few and small buffers: a 3.6 KB record opens with 3 KB of garbag
 import struct
 from hashlib import sha256
 
-try:
-    from cryptolib import aes
-except ImportError:  # CPython
-    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-
-    class aes:
-        def __init__(self, key, mode, iv):
-            self._cipher = Cipher(algorithms.AES(bytes(key)), modes.CBC(bytes(iv)))
-
-        def encrypt(self, data, out):
-            out[:] = self._cipher.encryptor().update(bytes(data))
-
-        def decrypt(self, data, out):
-            out[:] = self._cipher.decryptor().update(bytes(data))
-
+from cryptolib import aes
+from micropython import const
 
 RECORD = b"LMPT"
 CONTROL = b"LMPC"
 LARGEST = 3584  # bytes of fields
 OVERHEAD = 80  # head 32, IV 16, tag 32
-_HEAD = ">4sBBHIHH16s"
-_CBC = 2
+_HEAD = const(">4sBBHIHH16s")
+_CBC = const(2)
 
 
 def hmac(key, *parts):

@@ -36,7 +36,7 @@ _CHANGE = const(16)
 _CREATESUB = const(17)
 _MOST = const(65_520)  # bytes of payload that the broker can pass on
 _MAX_RUNNING = const(16)  # handlers at work before messages for more of them are dropped
-_GET = b"GET %s HTTP/1.0\r\nSimpleMQ: 1\r\nSendSmqHttpResponse: true\r\n\r\n"
+_GET = const(b"GET %s HTTP/1.0\r\nSimpleMQ: 1\r\nSendSmqHttpResponse: true\r\n\r\n")
 
 
 class Frames(In):

@@ -7,7 +7,7 @@ from micropython import const
 from .errors import LimpetError
 from .packets import matches
 
-_TIME = b"limpet/time"  # written by the kit alone
+_TIME = const(b"limpet/time")  # written by the kit alone
 _MAX_CACHED = const(32)
 _MAX_RUNNING = const(16)  # handlers at work before QoS 0 messages for more of them are dropped
 
@@ -16,18 +16,12 @@ def _generator():
     yield
 
 
-_GENERATOR = type(_generator)
-_FUNCTION = type(lambda: None)
-
-
 def _is_plain(handler):
-    """True for a plain function, False for a coroutine, None when it cannot be told (a method)."""
-    code = getattr(handler, "__code__", None)
-    if hasattr(code, "co_flags"):  # CPython
-        return not code.co_flags & 0x80
-    if _GENERATOR is not _FUNCTION and type(handler) is _GENERATOR:
-        return False
-    return True if type(handler) is _FUNCTION else None
+    """True for a plain function, False for a coroutine, None when it cannot be told: a method,
+    and on CPython, where both have one type."""
+    plain = type(handler) is type(_is_plain)
+    coroutine = type(handler) is type(_generator)
+    return None if plain == coroutine else plain
 
 
 class _Route:

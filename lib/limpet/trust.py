@@ -22,20 +22,22 @@ _X509_ALLOC_FAILED = const(0x2880)
 _BAD_CERTIFICATE = const(0x7A00)
 _FATAL_ALERT = const(0x7780)
 _LONGEST = const(160)  # bytes of a fact: it may hold what a server sent
-_FORWARD_SECRET = ("TLS1-3-", "TLS-ECDHE-ECDSA-", "TLS-ECDHE-RSA-")
-_SHARED = ("TLS-ECDHE-PSK-", "TLS-PSK-")
+_FORWARD_SECRET = const(("TLS1-3-", "TLS-ECDHE-ECDSA-", "TLS-ECDHE-RSA-"))
+_SHARED = const(("TLS-ECDHE-PSK-", "TLS-PSK-"))
 
 # What mbedTLS says of a certificate (library/x509_crt.c), and what we call it.
-_FAULTS = (
-    ("not correctly signed", "SIGNATURE"),
-    ("in the future", "CLOCK"),
-    ("expired", "EXPIRED"),
-    ("expected CN", "NAME"),
-    ("unacceptable", "WEAK"),
-    ("Usage", "USAGE"),
+_FAULTS = const(
+    (
+        ("not correctly signed", "SIGNATURE"),
+        ("in the future", "CLOCK"),
+        ("expired", "EXPIRED"),
+        ("expected CN", "NAME"),
+        ("unacceptable", "WEAK"),
+        ("Usage", "USAGE"),
+    )
 )
-_UNREADABLE = ("MALFORMED", "a certificate")
-_NO_MEMORY = ("MEMORY",)
+_UNREADABLE = const(("MALFORMED", "a certificate"))
+_NO_MEMORY = const(("MEMORY",))
 
 
 class Trust:
@@ -90,7 +92,7 @@ class Trust:
 
     def failure(self, error):
         """The LimpetError for what a TLS call raised; our own reason comes first."""
-        if self.why is _NO_MEMORY:
+        if self.why == _NO_MEMORY:
             return Lost(*_NO_MEMORY)
         if self.why:
             return Untrusted(*self.why)

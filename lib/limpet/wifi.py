@@ -13,7 +13,7 @@ from .errors import Lost
 
 _JOIN_MS = const(20_000)  # for one network, address included
 _STEP_MS = const(100)
-_WRONG_KEY = (-3, 15, 202, 204)  # rp2; esp32: handshake time-out, authentication failed
+_WRONG_KEY = const((-3, 15, 202, 204))  # rp2; esp32: handshake time-out, authentication failed
 _HINT_FROM = const(3)  # failures in a row before the key is named: any of them can be the radio's
 
 

@@ -23,17 +23,17 @@ IP_ADDRESS = const(0x87)
 _SUBJECT_ALT_NAME = const(0x11)
 _NAME_CONSTRAINTS = const(0x1E)
 _EXTENDED_KEY_USAGE = const(0x25)
-_SERVER_AUTH = b"\x2b\x06\x01\x05\x05\x07\x03\x01"
+_SERVER_AUTH = const(b"\x2b\x06\x01\x05\x05\x07\x03\x01")
 
 # sha256, sha384, sha512 with RSA (RFC 8017, A.2.4) and with ECDSA (RFC 5758, 3.2), without the
 # last byte, which is one of three in a row.
-_RSA_SIGNATURE = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01"
-_EC_SIGNATURE = b"\x2a\x86\x48\xce\x3d\x04\x03"
-_RSA_KEY = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01"
-_EC_KEY = b"\x2a\x86\x48\xce\x3d\x02\x01"
-_P256 = b"\x2a\x86\x48\xce\x3d\x03\x01\x07"
-_P384 = b"\x2b\x81\x04\x00\x22"
-_P521 = b"\x2b\x81\x04\x00\x23"
+_RSA_SIGNATURE = const(b"\x2a\x86\x48\x86\xf7\x0d\x01\x01")
+_EC_SIGNATURE = const(b"\x2a\x86\x48\xce\x3d\x04\x03")
+_RSA_KEY = const(b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01")
+_EC_KEY = const(b"\x2a\x86\x48\xce\x3d\x02\x01")
+_P256 = const(b"\x2a\x86\x48\xce\x3d\x03\x01\x07")
+_P384 = const(b"\x2b\x81\x04\x00\x22")
+_P521 = const(b"\x2b\x81\x04\x00\x23")
 _RSA_BITS = const(2048)  # the least that is accepted (NIST SP 800-131A)
 
 
