@@ -19,10 +19,13 @@ class TestErrors(unittest.TestCase):
 
     def test_a_sentence_is_short_and_no_code_has_two(self):
         self.assertTrue(len(Lost("TLS", "x" * 500).words) <= 200)
-        codes = [code for code, _ in words._WORDS]
+        codes = []
+        for line in words._WORDS.strip().split("\n"):
+            code, _, sentence = line.partition(" ")
+            codes.append(code)
+            self.assertEqual(Lost(code).words[: len(sentence)], sentence)
+            self.assertTrue(0 < len(sentence) <= 140, sentence)
         self.assertEqual(len(set(codes)), len(codes))
-        for _, sentence in words._WORDS:
-            self.assertTrue(len(sentence) <= 140, sentence)
 
     def test_the_sentences_do_not_stay_in_memory(self):
         self.assertTrue(Lost("TLS").words)
