@@ -13,7 +13,7 @@ from time import ticks_add, ticks_diff, ticks_ms
 
 from micropython import const
 
-from .errors import Lost, Refused
+from .errors import Lost, Refused, forget
 
 # One deadline from SYN to CONNACK, in ms. Shorter cuts turn a storm into a livelock: a
 # broker then works for sockets that have already gone (host_tests/bench/storm.py).
@@ -109,17 +109,17 @@ class Link:
         try:
             return call(buf)
         except (OSError, ValueError, MemoryError) as e:
-            failure = self._trust.failure(e)  # its own reason comes first, then the step
-            if isinstance(failure, Lost):
-                step = self._step
-                # The first write tells how connecting went, by the socket's own number (above 0);
-                # a server that speaks first makes it a fault of TLS.
-                if step == "CONNECT" and not _of_socket(e):
-                    step = None
-                if _is_memory(e):
-                    failure = Lost("MEMORY", e)
-                elif step and failure.code in ("TLS", "CLIENT_CERTIFICATE"):
-                    failure = Lost(step, e)
+            error = e
+        self.close()  # its memory is needed to say why
+        failure = self._trust.failure(error)  # its own reason comes first, then the step
+        if isinstance(failure, Lost):
+            try:
+                from .faults import at_step
+
+                failure = at_step(failure, self._step, error)
+            except MemoryError:
+                failure = Lost("MEMORY")
+        forget("faults")
         raise failure
 
     def _left(self):
@@ -137,14 +137,6 @@ class Link:
             except OSError:
                 pass
         self.stream = self.raw = None
-
-
-def _of_socket(e):
-    return isinstance(e, OSError) and isinstance(e.args[0], int) and e.args[0] > 0
-
-
-def _is_memory(e):
-    return isinstance(e, MemoryError) or e.args[:1] == (errno.ENOMEM,) or "ALLOC_FAILED" in str(e)
 
 
 def _no_delay(raw, value):

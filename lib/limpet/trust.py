@@ -14,28 +14,10 @@ from .errors import Lost, Untrusted
 
 # Negative, or mbedTLS takes the refusal for a byte count; this one is X509_FATAL_ERROR.
 _REFUSE = const(-0x3000)
-# mbedTLS error ranges that mean "the certificate" (x509.h -0x2080 to -0x3000, and the TLS
-# codes for a bad or missing one); negative OSError numbers of a TLS call only.
-_X509_LOW = const(0x2080)
-_X509_HIGH = const(0x3000)
-_X509_ALLOC_FAILED = const(0x2880)
-_BAD_CERTIFICATE = const(0x7A00)
-_FATAL_ALERT = const(0x7780)
 _LONGEST = const(160)  # bytes of a fact: it may hold what a server sent
 _FORWARD_SECRET = const(("TLS1-3-", "TLS-ECDHE-ECDSA-", "TLS-ECDHE-RSA-"))
 _SHARED = const(("TLS-ECDHE-PSK-", "TLS-PSK-"))
 
-# What mbedTLS says of a certificate (library/x509_crt.c), and what we call it.
-_FAULTS = const(
-    (
-        ("not correctly signed", "SIGNATURE"),
-        ("in the future", "CLOCK"),
-        ("expired", "EXPIRED"),
-        ("expected CN", "NAME"),
-        ("unacceptable", "WEAK"),
-        ("Usage", "USAGE"),
-    )
-)
 _UNREADABLE = const(("MALFORMED", "a certificate"))
 _NO_MEMORY = const(("MEMORY",))
 
@@ -73,7 +55,7 @@ class Trust:
             if client:
                 context.load_cert_chain(*client)
         except (ValueError, OSError) as e:
-            raise Untrusted("ANCHOR", _plain(str(e)))
+            raise Untrusted("ANCHOR", plain(str(e)))
         context.verify_callback = self._check
 
     def _begin(self):
@@ -96,23 +78,12 @@ class Trust:
             return Lost(*_NO_MEMORY)
         if self.why:
             return Untrusted(*self.why)
-        text = _plain(str(error.args[-1] if error.args else error))
-        if isinstance(error, ValueError):  # mbedTLS gives certificate faults as texts
-            for fault, code in _FAULTS:
-                if fault in text:
-                    return Untrusted(code)
-            return Untrusted("CERTIFICATE", text)
-        code = error.args[0] if error.args else 0
-        code = -code if isinstance(code, int) else 0
-        if code == _X509_ALLOC_FAILED:
+        try:
+            from .faults import of_tls
+
+            return of_tls(error, self._psk, self._client and self.server_ends)
+        except MemoryError:
             return Lost(*_NO_MEMORY)
-        if _X509_LOW <= code <= _X509_HIGH or code == _BAD_CERTIFICATE:
-            return Untrusted("CERTIFICATE", text)
-        if code == _FATAL_ALERT and self._psk:
-            return Untrusted("PSK")
-        if self._client and self.server_ends:  # the alert is lost when we write meanwhile
-            return Lost("CLIENT_CERTIFICATE")
-        return Lost("TLS", text)
 
     def _check(self, der, depth):
         # `der` lies in memory that mbedTLS frees: nothing of it may be kept. An exception here
@@ -173,7 +144,7 @@ class Trust:
                         seen.append(name[:40])
                 elif tag == x509.IP_ADDRESS and der[start:at] == self._address:
                     return None
-        return "NAME", _plain(b", ".join(seen)) or "no name", "this device dials " + self.host
+        return "NAME", plain(b", ".join(seen)) or "no name", "this device dials " + self.host
 
 
 def _limit_suites(context, psk):
@@ -186,7 +157,7 @@ def _limit_suites(context, psk):
             context.set_ciphers(suites)
 
 
-def _plain(text):
+def plain(text):
     """One line of printable ASCII that is not too long: it may hold what a server sent."""
     if isinstance(text, str):
         text = text.strip().replace("\n", "; ").encode()
