@@ -61,7 +61,7 @@ def test_at_most_six_calls_deep_when_a_handshake_runs(monkeypatch):
 
     stream = Counting()
     keeper = Client(Store(), wifi=False)._keeper
-    monkeypatch.setattr(keeper._dialler, "_trust_for", lambda record, host: Trust(stream))
+    monkeypatch.setattr(keeper.dialler, "_trust_for", lambda record, host: Trust(stream))
     monkeypatch.setattr(link, "socket", Net())
     monkeypatch.setattr(aio, "wait", ready)
     assert asyncio.run(login()) == 0

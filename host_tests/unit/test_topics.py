@@ -32,7 +32,7 @@ class TestHandlers(unittest.TestCase):
     def setUp(self):
         self.said = []
         self.router = Router(self.said.append)
-        self.router.device = "lamp-1"
+        self.router.named("lamp-1")
 
     def deliver(self, topic, payload=b"on"):
         return self.router.deliver(incoming(topic, payload), None)

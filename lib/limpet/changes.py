@@ -9,7 +9,7 @@ from micropython import const
 
 from . import record as tags
 from . import seal, slots, speak
-from .errors import LimpetError
+from .errors import LimpetError, Lost
 from .rules import check, encode
 
 _CHANGE = const(1)
@@ -43,6 +43,20 @@ def take(vault, box):
     finally:
         for r in found:
             r.wipe()
+
+
+async def act(kit, session, box):
+    """Take a box for a client: answer, and do what is to be done (kit.py)."""
+    ack, then = take(kit.vault, box)
+    if ack:
+        await kit.tell(ack)
+    if then == RESTART:
+        kit.log("the kit sent a change: logging in with it")
+        await kit.restart(session)
+    elif then == WIPE:
+        kit.log("the kit wiped this device")
+        kit.vault.wipe()
+        session.fail(Lost("WIPED"))
 
 
 def _take(vault, used, box):

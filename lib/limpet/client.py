@@ -114,7 +114,6 @@ class Client(Life):
         status = Status(OFFLINE, log)
         log = status.log
         self._router = Router(log)
-        self._flight = Flight(window, queue, full)
         if wifi is None:
             wifi = interface(log)
         keeper = Keeper(
@@ -123,8 +122,9 @@ class Client(Life):
             Dialler(),
             wifi,
             self._router,
-            self._flight,
-            (packets.Out(send), packets.In(receive)),
+            Flight(window, queue, full),
+            packets.Out(send),
+            packets.In(receive),
             status,
             keepalive,
             clean,

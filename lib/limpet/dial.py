@@ -23,7 +23,7 @@ class Dialler:
     """
 
     def __init__(self, link=Link):
-        self._link = link
+        self.link = link
         self.resolver = resolve.Resolver()
         self._trust = None
         self._trusting = None  # the record's generation and the host that it is for
@@ -44,7 +44,7 @@ class Dialler:
                 failure = failure or e
                 continue
             for address in addresses:
-                link = self._link()
+                link = self.link()
                 try:
                     present = yield from link.open(address, self._trust_for(record, host), hello)
                 except BaseException as e:

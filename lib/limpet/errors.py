@@ -39,8 +39,9 @@ class Refused(LimpetError):
     """Our server refused this device's account (CONNACK 4 or 5 on a verified link)."""
 
 
-def forget(name):
-    """Give the memory of a module back that is needed seldom; it is loaded again the next time."""
+def forget(*names):
+    """Give back the memory of modules needed seldom; they are loaded again the next time."""
     package = __name__.rpartition(".")[0]
-    if sys.modules.pop("%s.%s" % (package, name), None):
-        delattr(sys.modules[package], name)
+    for name in names:
+        if sys.modules.pop("%s.%s" % (package, name), None):
+            delattr(sys.modules[package], name)

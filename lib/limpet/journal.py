@@ -19,8 +19,8 @@ class Journal:
     """The entries as they are in `store`, under one key."""
 
     def __init__(self, store, key):
-        self._store = store
-        self._key = key
+        self.store = store
+        self.key = key
         self._place = 0  # of the entry that counts
         self.count = 0
         self.strikes = 0  # failed logins with the pending record while the confirmed one worked
@@ -35,7 +35,7 @@ class Journal:
             self._load(place)
 
     def _load(self, place):
-        entry = self._store.read("log%d" % place)
+        entry = self.store.read("log%d" % place)
         if not entry or len(entry) != 72:
             return
         magic, version, strikes, steps, cause, count, sequence, floor, left, clock, scrub = (
@@ -44,7 +44,7 @@ class Journal:
         view = memoryview(entry)
         if magic != _MAGIC or version != 1 or count <= self.count:
             return
-        if not seal.same(seal.hmac(self._key, view[:40]), view[40:]):
+        if not seal.same(seal.hmac(self.key, view[:40]), view[40:]):
             return
         self._place = place
         self.count = count
@@ -59,7 +59,7 @@ class Journal:
 
     def write(self, key=None):
         """Make what the attributes say last, under `key` if the confirmed record changes."""
-        self._key = key or self._key
+        self.key = key or self.key
         self.count += 1
         entry = struct.pack(
             _LAYOUT,
@@ -77,7 +77,7 @@ class Journal:
         )
         place = 1 - self._place
         try:
-            self._store.write("log%d" % place, entry + seal.hmac(self._key, entry))
+            self.store.write("log%d" % place, entry + seal.hmac(self.key, entry))
         except LimpetError:
             return  # a full flash costs the memory of strikes and refusals, not the connection
         self._place = place

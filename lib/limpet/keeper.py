@@ -21,7 +21,6 @@ _SLACK_MS = const(10_000)  # by which a step may exceed its time before the watc
 _GOODBYE_MS = const(1_000)
 
 WAITED = Refused("REFUSED", "before the reset")
-_STATES = {retry.REFUSED: REFUSED, retry.UNTRUSTED: UNTRUSTED}
 
 
 class Keeper:
@@ -37,27 +36,30 @@ class Keeper:
         wifi,
         router,
         flight,
-        buffers,
+        out,
+        in_,
         status,
         keepalive,
         clean,
         feed,
         time_servers,
     ):
+        self.device = ""  # its name, once the vault was read
         self._kit = Kit(store, logins, router, self.send, status.log)
         self.logins = logins
-        self._dialler = dialler
-        self._times = Times(logins, dialler, status.log, time_servers)
-        router.time = self._times.told
-        self._about = About(dialler, self._times)
-        self._wifi = wifi
+        self.dialler = dialler
+        self.times = Times(logins, dialler, status.log, time_servers)
+        router.time = self.times.told
+        self._about = About(dialler, self.times)
+        self.wifi = wifi
         self._router = router
         self.flight = flight
-        self.out, self.in_ = buffers
+        self.out = out
+        self.in_ = in_
         self._status = status
         self.keepalive = keepalive
-        self._clean = clean
-        self._feed = feed
+        self.clean = clean
+        self.feed = feed
         self.session = None
         self.settled = asyncio.Event()  # online, or never to be
         self.now = asyncio.Event()  # set it to end a pause
@@ -74,12 +76,8 @@ class Keeper:
 
     def name(self):
         """Learn this device's name from the vault; topics need it."""
-        self._router.device = self.logins.name()
-
-    @property
-    def device(self):
-        """This device's name, empty before the vault was read."""
-        return self._router.device
+        self.device = self.logins.name()
+        self._router.named(self.device)
 
     async def close(self):
         """Say goodbye if online, and stop. What is in the queue stays for the next `start`."""
@@ -163,17 +161,17 @@ class Keeper:
 
     def _dial(self, record, say):
         """Interface and link, as a generator of waits (link.py); the session-present flag."""
-        if self._wifi:
-            yield from self._wifi.up(record)
-        yield from self._times.before(record)
+        if self.wifi:
+            yield from self.wifi.up(record)
+        yield from self.times.before(record)
         gc.collect()
-        self._link, present = yield from self._dialler.dial(record, say)
+        self._link, present = yield from self.dialler.dial(record, say)
         return present
 
     def _hello(self, record):
         self.logins.sending()
         will = (self._router.state, offline("lost"), 1, True)
-        return hello(record, self.keepalive, self._clean, will)
+        return hello(record, self.keepalive, self.clean, will)
 
     # -- online
 
@@ -268,7 +266,7 @@ class Keeper:
                 if not session.failure:
                     self._step(every)
             elif ticks_diff(self._until, now) > 0:
-                self._feed()
+                self.feed()
 
     # -- not online
 
@@ -277,7 +275,7 @@ class Keeper:
         kind = classify(failure)
         if kind == retry.UNTRUSTED:
             self._about.distrust = failure.code
-            self._times.failed(failure)
+            self.times.failed(failure)
         if pause is None:
             pause = self.logins.failed(failure)
         self.now.clear()
@@ -292,9 +290,11 @@ class Keeper:
             return
 
     def _state(self, failure, kind):
-        return _STATES.get(kind, OFFLINE)
+        if kind == retry.REFUSED:
+            return REFUSED
+        return UNTRUSTED if kind == retry.UNTRUSTED else OFFLINE
 
     def _step(self, ms):
         """Feed the watchdog; the next step is allowed so many ms."""
         self._until = ticks_add(ticks_ms(), ms + _SLACK_MS)
-        self._feed()
+        self.feed()

@@ -5,9 +5,6 @@ There is no way from one source to another but a new record from the kit.
 
 from micropython import const
 
-from . import seal
-from .errors import LimpetError
-
 PLAIN = const(0)  # no secret: the record is protected against accidents only
 SOFT = const(1)  # drawn by the kit, lies in another place of the same flash
 PLATFORM = const(2)  # as soft, in storage that the chip encrypts
@@ -40,39 +37,16 @@ class Keys:
     """
 
     def __init__(self, store, external=None, sources=None):
-        self._store = store
-        self._external = external
+        self.store = store
+        self.external = external
         self.sources = sources or _of_board() or (_STOCK + bytes([EXTERNAL] if external else []))
 
     def secret(self, source, slot):
         """The 32 bytes for a record of this source in this slot, None when there are none."""
-        key = self._external if source == EXTERNAL else self._store.read("key%d" % slot)
+        key = self.external if source == EXTERNAL else self.store.read("key%d" % slot)
         if not key or len(key) != 32 or (source == PLAIN and key != bytes(32)):
             return None
         return key
-
-    def put(self, source, slot, secret):
-        """Keep the store secret of a record that is about to be written.
-
-        Raises LimpetError SOURCE when this board has not that source, or not this secret.
-        """
-        if source not in self.sources:
-            raise LimpetError("SOURCE", "this board has no key source %d" % source)
-        if source == PLAIN:
-            # Written down too: without it nobody has asked for a record in clear.
-            secret = bytes(32)
-        if source != EXTERNAL:
-            self._store.write("key%d" % slot, secret)
-        elif not seal.same(secret, self._external or b""):
-            raise LimpetError("SOURCE", "the secret given at boot is not that of the record")
-
-
-def next_secret(source, secret, random):
-    """The secret of a record's successor. A stored one changes, and does not lead back: nothing
-    opens a copy of the old record any more once its key is gone."""
-    if source in (SOFT, PLATFORM):
-        return seal.hmac(secret, b"limpet/1/next", random)
-    return secret
 
 
 def _of_board():

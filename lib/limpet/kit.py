@@ -4,7 +4,7 @@ import asyncio
 
 from micropython import const
 
-from .errors import Lost
+from .errors import Lost, forget
 from .flight import Message
 from .logins import CHANGE
 from .packets import QOS1, RETAIN
@@ -18,11 +18,11 @@ class Kit:
     """`store` is a Vault; `send(message)` queues a QoS 1 message, to be awaited."""
 
     def __init__(self, store, logins, router, send, log):
-        self._vault = store
-        self._logins = logins
-        self._router = router
-        self._send = send
-        self._log = log
+        self.vault = store
+        self.logins = logins
+        self.router = router
+        self.send = send
+        self.log = log
         self._box = None
         self._arrived = asyncio.Event()
         self._told = None  # what the kit knows
@@ -34,24 +34,27 @@ class Kit:
 
     async def serve(self, session, record):
         """From the login on, as long as the session lasts."""
-        told = (record.generation, self._logins.told)
+        told = (record.generation, self.logins.told)
         if self._told != told:
             self._told = told  # once queued, it outlives this session
-            await self._tell(self._logins.acknowledgement(record))
+            await self.tell(self.logins.acknowledgement(record))
         while True:
             if not await self._something():
-                self._vault.scrub()
+                self.vault.scrub()
             elif self._box:
                 box = self._box
                 self._box = None
-                await self._change(session, box)
+                from .changes import act
+
+                await act(self, session, box)
+                forget("changes", "slots", "rules", "speak")
                 await asyncio.sleep_ms(_LOOK_MS)
-            if self._logins.is_due:
-                await self._restart(session)
+            if self.logins.is_due:
+                await self.restart(session)
 
     async def _something(self):
         """Wait for a box; False when there may be something else to do."""
-        if not (self._vault.pending or self._vault.scrub_due):
+        if not (self.vault.pending or self.vault.scrub_due):
             await self._arrived.wait()
         else:
             try:
@@ -61,33 +64,21 @@ class Kit:
         self._arrived.clear()
         return True
 
-    async def _change(self, session, box):
-        from . import changes
-
-        ack, then = changes.take(self._vault, box)
-        if ack:
-            await self._tell(ack)
-        if then == changes.RESTART:
-            self._log("the kit sent a change: logging in with it")
-            await self._restart(session)
-        elif then == changes.WIPE:
-            self._log("the kit wiped this device")
-            self._vault.wipe()
-            session.fail(Lost("WIPED"))
-
-    async def _tell(self, ack):
-        waiting = self._send(Message(self._router.kit_ack, ack, QOS1 | RETAIN))
+    async def tell(self, ack):
+        """Send the kit an acknowledgement."""
+        waiting = self.send(Message(self.router.kit_ack, ack, QOS1 | RETAIN))
         try:
             await asyncio.wait_for_ms(waiting, _ACK_MS)
         except asyncio.TimeoutError:
             pass  # it stays in the queue
 
-    async def _restart(self, session):
+    async def restart(self, session):
+        """Log in anew, with another record."""
         await session.goodbye()
         session.fail(Lost(CHANGE))
 
     async def wiped(self):
         """After a wipe: leave nothing of the old secrets in the flash."""
-        while self._vault.scrub_due:
-            self._vault.scrub()
+        while self.vault.scrub_due:
+            self.vault.scrub()
             await asyncio.sleep_ms(_STEP_MS // 20)

@@ -30,8 +30,8 @@ class Logins:
     """`store` is a Vault; `random` gives 24 random bits."""
 
     def __init__(self, store, random):
-        self._vault = store
-        self._random = random
+        self.vault = store
+        self.random = random
         self._retry = Retry(random)
         self._on_pending = False  # the record handed out last is the pending one
         self._failed = None  # how the pending one failed, while the confirmed one is tried
@@ -42,7 +42,7 @@ class Logins:
     def name(self):
         """The device's name, empty when nothing is enrolled that can be read."""
         try:
-            record = self._vault.read()
+            record = self.vault.read()
         except LimpetError:
             return ""
         if not record:
@@ -57,11 +57,11 @@ class Logins:
         Raises LimpetError when what is there cannot be used.
         """
         self._on_pending = False
-        found = self._vault.records()
+        found = self.vault.records()
         if len(found) < 2:
             self._failed = None
             self._both = False
-            return found[0] if found else self._vault.read()
+            return found[0] if found else self.vault.read()
         waits = self._due is not None and ticks_diff(self._due, ticks_ms()) > 0
         self._on_pending = not (self._failed or waits)
         chosen = found.pop(1 if self._on_pending else 0)
@@ -71,27 +71,27 @@ class Logins:
     def floor(self, record):
         """The time (s since 1970) before which it cannot be: PROTOCOLS.md 8."""
         floor = int.from_bytes(record.one(fields.EARLIEST) or b"", "big")
-        if self._vault.journal:
-            floor = max(floor, self._vault.journal.floor)
+        if self.vault.journal:
+            floor = max(floor, self.vault.journal.floor)
         for der in record.all(fields.ANCHOR):
             floor = max(floor, x509.Certificate(der).not_before)
         return floor
 
     def raise_floor(self, floor):
         """Keep a later floor, over resets."""
-        self._vault.note(floor=floor)
+        self.vault.note(floor=floor)
 
     # -- what happens
 
     def sending(self):
         """CONNECT is about to be sent. After a refusal this try counts as the next one until it
         ends otherwise, so that a reset in the middle of it does not hammer."""
-        j = self._vault.journal
+        j = self.vault.journal
         self._wait = 0
         if j and j.steps:
             steps = min(j.steps + 1, _STEPS)
-            self._wait = refusal(steps, self._random)
-            self._vault.note(steps=steps, left=self._wait // 1000)
+            self._wait = refusal(steps, self.random)
+            self.vault.note(steps=steps, left=self._wait // 1000)
 
     def failed(self, failure):
         """After a try or a connection that ended: ms to wait before the next one."""
@@ -114,44 +114,42 @@ class Logins:
         else:
             self._failed = None
         if not self._wait:
-            self._wait = refusal(1, self._random)
-            self._vault.note(steps=1, left=self._wait // 1000)
+            self._wait = refusal(1, self.random)
+            self.vault.note(steps=1, left=self._wait // 1000)
         return self._wait
 
     def _forgive(self):
         """The try that was counted in advance did not end in a refusal."""
         if self._wait:
             self._wait = 0
-            self._vault.note(steps=self._vault.journal.steps - 1, left=0)
+            self.vault.note(steps=self.vault.journal.steps - 1, left=0)
 
     def accepted(self, record):
         """A subscription was granted on a connection that used this record."""
         self._retry.healthy()
-        if self._vault.pending and not self._on_pending and self._failed:
+        if self.vault.pending and not self._on_pending and self._failed:
             self._strike()
         self._on_pending = self._both = False
         self._failed = None
         self._wait = 0
-        self._vault.confirm(record)
+        self.vault.confirm(record)
 
     def _strike(self):
         """The pending record failed where the confirmed one works."""
-        strikes = self._vault.journal.strikes + 1
+        strikes = self.vault.journal.strikes + 1
         if strikes < vault.STRIKES:
-            self._vault.note(strikes=strikes)
+            self.vault.note(strikes=strikes)
             self._due = ticks_add(ticks_ms(), _AGAIN_MS[strikes - 1])
             return
-        from . import slots, speak
+        from . import slots
 
         self._due = None
-        kind = classify(self._failed)
-        cause = {REFUSED: speak.BY_REFUSAL, UNTRUSTED: speak.BY_DISTRUST}.get(kind)
-        slots.drop(self._vault, cause or speak.BY_NETWORK)
+        slots.drop(self.vault, classify(self._failed))
 
     @property
     def is_due(self):
         """Whether a struck pending record is to be tried again now."""
-        if not self._vault.pending or self._due is None:
+        if not self.vault.pending or self._due is None:
             return False
         if ticks_diff(self._due, ticks_ms()) > 0:
             return False
@@ -162,14 +160,14 @@ class Logins:
 
     def waiting(self):
         """ms that are left of a refused wait; also after a reset."""
-        j = self._vault.journal
+        j = self.vault.journal
         if not j or not j.left:
             return 0
-        return max(0, j.left - max(0, self._vault.now() - j.clock)) * 1000
+        return max(0, j.left - max(0, self.vault.now() - j.clock)) * 1000
 
     def pieces(self, ms):
         """The pieces (ms) in which to wait `ms`: a refused wait is noted as it passes."""
-        j = self._vault.journal
+        j = self.vault.journal
         if not j or not j.left:
             yield ms
             return
@@ -177,29 +175,29 @@ class Logins:
         while ms > piece:
             yield piece
             ms -= piece
-            self._vault.note(left=ms // 1000)
+            self.vault.note(left=ms // 1000)
         yield ms
-        self._vault.note(left=0)
+        self.vault.note(left=0)
 
     def skip(self, seconds=None):
         """Somebody wants the next try now, or `seconds` of a wait have passed in deep sleep."""
-        j = self._vault.journal
+        j = self.vault.journal
         if j and j.left:
-            self._vault.note(left=0 if seconds is None else max(0, j.left - seconds))
+            self.vault.note(left=0 if seconds is None else max(0, j.left - seconds))
 
     # -- what the kit is told
 
     @property
     def told(self):
         """What an acknowledgement would tell: it is due when this changes."""
-        j = self._vault.journal
-        return self._vault.pending, j and j.sequence
+        j = self.vault.journal
+        return self.vault.pending, j and j.sequence
 
     def acknowledgement(self, record):
         """What the kit is told (64 bytes) after a login with this record."""
         from . import speak
 
-        ack = speak.last_ack(record, self._vault.journal)
+        ack = speak.last_ack(record, self.vault.journal)
         forget("speak")
         return ack
 

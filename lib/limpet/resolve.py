@@ -26,7 +26,7 @@ class Resolver:
     """Remembers the addresses that worked; asks anew after they did not."""
 
     def __init__(self, servers=dns_servers):
-        self._servers = servers
+        self.servers = servers
         self._known = {}  # (host, port): addresses
         self._stale = set()
 
@@ -45,7 +45,7 @@ class Resolver:
         known = self._known.get(key)
         if known and key not in self._stale:
             return known
-        servers = [] if _is_number(host) or host.endswith(".local") else self._servers()
+        servers = [] if _is_number(host) or host.endswith(".local") else self.servers()
         try:
             if servers:
                 from .dns import ask

@@ -20,7 +20,7 @@ class Retry:
     """Waits in ms. `random` gives an int of 24 bits; it is asked once a wait."""
 
     def __init__(self, random):
-        self._random = random
+        self.random = random
         self._tries = [0, 0]
         self._closed = 0
 
@@ -34,23 +34,20 @@ class Retry:
         k = self._tries[i]
         self._tries[i] = k + 1
         if kind == UNTRUSTED:  # 1, 2, 4 ... 60 min, times 0.8 to 1.2
-            return _around(60_000 * min(60, 1 << min(k, 6)), self._random)
+            return _around(60_000 * min(60, 1 << min(k, 6)), self.random)
         if k == 0:
-            return self._between(0, 2_000)
+            return _between(self.random, 0, 2_000)
         if k == 1:  # the spread that keeps a fleet from coming back as one
-            return self._between(0, 30_000)
+            return _between(self.random, 0, 30_000)
         # Three waits of up to a minute, then doubling: growing at once strands the last devices
         # of a short outage (all back after 1.5 times the ideal time instead of 1.0).
         cap = _CLOSED_CAP_MS if self._closed >= _CLOSED_FROM else _CAP_MS
-        return self._between(2_000, min(cap, 60_000 << max(0, min(k - 4, 4))))
+        return _between(self.random, 2_000, min(cap, 60_000 << max(0, min(k - 4, 4))))
 
     def healthy(self):
         """A subscription was granted, or a minute of health has passed: begin anew."""
         self._tries[0] = self._tries[1] = 0
         self._closed = 0
-
-    def _between(self, low, high):
-        return low + ((high - low) * self._random() >> 24)
 
 
 def refusal(step, random):
@@ -59,5 +56,8 @@ def refusal(step, random):
 
 
 def _around(middle, random):
-    low = middle * 4 // 5
-    return low + ((middle * 6 // 5 - low) * random() >> 24)
+    return _between(random, middle * 4 // 5, middle * 6 // 5)
+
+
+def _between(random, low, high):
+    return low + ((high - low) * random() >> 24)

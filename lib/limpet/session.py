@@ -42,15 +42,15 @@ class Session:
     ):
         self._write = stream.write
         self._read = stream.readinto
-        self._readable = readable
-        self._writable = writable
+        self.readable = readable
+        self.writable = writable
         self._keepalive_ms = keepalive * 1000
-        self._flight = flight
+        self.flight = flight
         self._flowing = False  # messages of the queue wait until the subscriptions stand
-        self._out = out
-        self._in = in_
-        self._on_publish = on_publish
-        self._counters = counters
+        self.out = out
+        self.in_ = in_
+        self.on_publish = on_publish
+        self.counters = counters
         self._busy = False  # a packet is only partly written: nothing else may be
         self._free = asyncio.Event()
         self._writer = None
@@ -90,7 +90,7 @@ class Session:
         self.fail(Lost("CLOSED"))
         if self._writer:
             self._writer.cancel()
-        self._flight.lost()
+        self.flight.lost()
 
     # -- writing: one packet, one write; what does not go at once is finished by a task
 
@@ -99,7 +99,7 @@ class Session:
 
         Returns DONE or what to await; until then the bytes are ours.
         """
-        self._counters.bytes_out += n + left
+        self.counters.bytes_out += n + left
         try:
             done = self._write(buf, at, n)
         except (OSError, ValueError) as e:
@@ -123,7 +123,7 @@ class Session:
         self._writer = None
         if not self.failure:
             self._busy = False
-            self._flight.sent_at(ticks_ms())
+            self.flight.sent_at(ticks_ms())
             self._free.set()
             self.flush()
 
@@ -135,7 +135,7 @@ class Session:
                 at += done
                 n -= done
             else:
-                await self._writable
+                await self.writable
 
     async def _turn(self):
         """Wait until no packet is half written; False when the session has ended."""
@@ -147,7 +147,7 @@ class Session:
         """QoS 0 (bytes): it has usually gone when this returns; await the answer."""
         if self._busy:
             return self._publish(topic, payload, flags)
-        out = self._out
+        out = self.out
         left = out.publish(topic, payload, flags, 0)
         return self._put(out.buf, out.off, out.n, payload, left)
 
@@ -164,9 +164,9 @@ class Session:
         """Send what the queue has and the window allows, unless a packet is half written."""
         if not self._flowing:
             return
-        out = self._out
+        out = self.out
         while not self._busy and not self.failure:
-            message = self._flight.next(ticks_ms())
+            message = self.flight.next(ticks_ms())
             if not message:
                 return
             left = out.publish(message.topic, message.payload, message.flags, message.pid)
@@ -215,7 +215,7 @@ class Session:
 
     async def run(self):
         """Read and handle packets until the connection ends; raises Lost."""
-        in_ = self._in
+        in_ = self.in_
         turns = 0
         while not self.failure:
             try:
@@ -224,13 +224,13 @@ class Session:
                 raise Lost("READ", e)
             if n is None:
                 turns = 0
-                await self._readable
+                await self.readable
                 continue
             if not n:
                 raise Lost("CLOSED", "by the server")
             self._heard_at = ticks_ms()
             self._pinged = False
-            self._counters.bytes_in += n
+            self.counters.bytes_in += n
             in_.have += n
             while in_.next():
                 self._handle(in_)
@@ -248,12 +248,12 @@ class Session:
         size = in_.end - at
         if op & 0xF0 == packets.PUBLISH:
             in_.publish()
-            self._counters.received += 1
-            if self._on_publish(in_, self) and in_.pid:
+            self.counters.received += 1
+            if self.on_publish(in_, self) and in_.pid:
                 self.acknowledge(in_.pid)
         elif op == packets.PUBACK and size == 2:
-            if self._flight.acknowledged(in_.buf[at] << 8 | in_.buf[at + 1]):
-                self._counters.acknowledged += 1
+            if self.flight.acknowledged(in_.buf[at] << 8 | in_.buf[at + 1]):
+                self.counters.acknowledged += 1
         elif op == packets.SUBACK and self._is_granted(in_.buf, at, size):
             self._codes = bytes(in_.buf[at + 2 : in_.end])
             self._granted.set()
@@ -272,15 +272,15 @@ class Session:
         the server was silent for one and a quarter, or a message is not acknowledged in time;
         pings when nothing was sent, or nothing was heard, for half a keep-alive."""
         keepalive = self._keepalive_ms
-        if self._counters.bytes_out != self._sent:
-            self._sent = self._counters.bytes_out
+        if self.counters.bytes_out != self._sent:
+            self._sent = self.counters.bytes_out
             self._sent_at = now
         silent = ticks_diff(now, self._heard_at)
         if silent > keepalive * 5 // 4:
             self.fail(Lost("SILENT", "%d s" % (silent // 1000)))
         elif self._busy:
             return
-        elif self._flight.overdue(now, _ACK_MS):
+        elif self.flight.overdue(now, _ACK_MS):
             self.fail(Lost("NO_ACK", "message"))
         elif self._wanted and ticks_diff(now, self._asked_at) > _ACK_MS:
             self.fail(Lost("NO_ACK", "subscription"))

@@ -5,7 +5,8 @@ PROTOCOLS.md 3. Loaded when something changes, not at every start. Functions of 
 
 from . import rules, seal
 from .errors import LimpetError
-from .keys import next_secret
+from .keys import EXTERNAL, PLAIN, PLATFORM, SOFT
+from .retry import REFUSED, UNTRUSTED
 from .vault import STRIKES
 
 
@@ -29,7 +30,7 @@ def write(vault, source, vault_id, secret, fields):
         old[0].wipe()
         # A board at hand is no reboot loop: a refused wait ends as well.
         vault.note(strikes=0, steps=0, left=0)
-    vault.keys.put(source, slot, secret)
+    _put_secret(vault.keys, source, slot, secret)
     box = seal.seal(
         seal.RECORD,
         source,
@@ -51,10 +52,29 @@ def write(vault, source, vault_id, secret, fields):
     return slot, generation
 
 
+def _put_secret(keys, source, slot, secret):
+    """Keep the store secret of a record that is about to be written.
+
+    Raises LimpetError SOURCE when this board has not that source, or not this secret.
+    """
+    if source not in keys.sources:
+        raise LimpetError("SOURCE", "this board has no key source %d" % source)
+    if source == PLAIN:
+        # Written down too: without it nobody has asked for a record in clear.
+        secret = bytes(32)
+    if source != EXTERNAL:
+        keys.store.write("key%d" % slot, secret)
+    elif not seal.same(secret, keys.external or b""):
+        raise LimpetError("SOURCE", "the secret given at boot is not that of the record")
+
+
 def succeed(vault, used, fields):
     """Put the confirmed record's successor beside it, for a change; raises as `write`."""
     secret = vault.keys.secret(used.source, used.slot)
-    secret = next_secret(used.source, secret, vault.random(16))
+    if used.source in (SOFT, PLATFORM):
+        # It changes, and does not lead back: nothing opens a copy of the old record any more
+        # once its key is gone.
+        secret = seal.hmac(secret, b"limpet/1/next", vault.random(16))
     return write(vault, used.source, used.vault_id, secret, fields)
 
 
@@ -79,8 +99,11 @@ def confirm(vault, used):
         r.wipe()
 
 
-def drop(vault, cause):
-    """Give the pending record up and remember why; the confirmed one stays."""
+def drop(vault, kind):
+    """Give the pending record up and remember why, a class of failure; the confirmed one stays."""
+    from .speak import BY_DISTRUST, BY_NETWORK, BY_REFUSAL
+
+    cause = {REFUSED: BY_REFUSAL, UNTRUSTED: BY_DISTRUST}.get(kind, BY_NETWORK)
     found = vault.records()
     if len(found) == 2:
         sequence = max(vault.journal.sequence, found[1].sequence)

@@ -118,13 +118,13 @@ class _Session(Session):
         op = in_.op
         body = bytes(in_.view[in_.at : in_.end])
         if op == _PUBLISH and len(body) >= 12:
-            self._counters.received += 1
-            self._on_publish(struct.unpack(">III", body), body[12:])
+            self.counters.received += 1
+            self.on_publish(struct.unpack(">III", body), body[12:])
         elif (op, body[5:]) == self._wanted:
             self._codes = None if body[0] else struct.unpack(">I", body[1:5])[0]
             self._granted.set()
         elif op == _CHANGE and len(body) == 8:
-            self._on_publish(struct.unpack(">II", body), None)
+            self.on_publish(struct.unpack(">II", body), None)
         elif op == _DISCONNECT:
             if body == b"reconnect":
                 raise Refused(_TAKEN)
@@ -137,17 +137,19 @@ class _Keeper(Keeper):
     """Keeps the connection, and restores what the broker has forgotten after each login."""
 
     Session = _Session
-    device = ""
 
     def __init__(self, path, receive, store, wifi, random, status, *rest):
-        buffers = None, Frames(receive)
         self.etid = self._running = 0
         self.asked = []  # (_SUBSCRIBE or _OBSERVE, topic or address, sub-topic or None, handler)
         self._request = _GET % path.encode()
         dialler = Dialler(lambda: _Link(self))
         flight = Flight(1, 1, RAISE)  # stays empty: SMQ acknowledges no message
         logins = Logins(store, random)
-        super().__init__(store, logins, dialler, wifi, self, flight, buffers, status, *rest)
+        frames = Frames(receive)
+        super().__init__(store, logins, dialler, wifi, self, flight, None, frames, status, *rest)
+
+    def named(self, name):
+        """Topics do not hold it; it goes with the login."""
 
     def connect(self):
         """Connect of version 1: account, password as it is, name."""

@@ -85,8 +85,8 @@ class About:
     """
 
     def __init__(self, dialler, times):
-        self._dialler = dialler
-        self._times = times
+        self.dialler = dialler
+        self.times = times
         self.distrust = ""
 
     def online(self, generation):
@@ -94,16 +94,16 @@ class About:
         about = {"state": "online", "generation": generation}
         if self.distrust:
             about["distrusted"] = self.distrust
-        if self._times.refused:
+        if self.times.refused:
             about["time"] = "refused"
-        days = self._dialler.days_left()
+        days = self.dialler.days_left()
         if days:
             about["anchor_days"], about["server_days"] = days
         return json.dumps(about).encode()
 
     def warning(self):
         """Words for a certificate that ends soon, otherwise empty."""
-        for whose, days in zip(("anchor", "server"), self._dialler.days_left()):
+        for whose, days in zip(("anchor", "server"), self.dialler.days_left()):
             if days <= _SOON_DAYS:
                 return "the certificate of the %s ends in %d days" % (whose, days)
         return ""

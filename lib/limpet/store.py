@@ -56,7 +56,7 @@ class FileStore:
     """
 
     def __init__(self, folder="/.limpet"):
-        self._folder = folder
+        self.folder = folder
 
     def read(self, item):
         """The item (bytearray), None when there is none."""
@@ -72,7 +72,7 @@ class FileStore:
     def write(self, item, data):
         """Replace the item; raises LimpetError NO_SPACE or FLASH, the old one is there then."""
         try:
-            os.mkdir(self._folder)
+            os.mkdir(self.folder)
         except OSError:
             pass  # it is there
         # The old file stays until the new one is closed; a new folder entry may take a block.
@@ -94,7 +94,7 @@ class FileStore:
     def free(self):
         """Bytes that are free for files."""
         try:
-            state = os.statvfs(self._folder)
+            state = os.statvfs(self.folder)
         except OSError:  # no folder yet
             state = os.statvfs("/")
         # LittleFS may count a block twice: on a full flash the rest is -3, as unsigned 32 bits.
@@ -119,4 +119,4 @@ class FileStore:
             self.erase("scrub")
 
     def _path(self, item):
-        return "%s/%s" % (self._folder, item)
+        return "%s/%s" % (self.folder, item)

@@ -22,26 +22,26 @@ class Times:
     """`logins` keeps the floor, `dialler` knows the verified chain; `servers` are for NTP."""
 
     def __init__(self, logins, dialler, log, servers=SERVERS):
-        self._logins = logins
-        self._dialler = dialler
-        self._log = log
-        self._servers = servers
+        self.logins = logins
+        self.dialler = dialler
+        self.log = log
+        self.servers = servers
         self._floor = 0
         self._ask = False  # the clock is not known
         self.refused = ""  # words for a time of the kit that could not be
 
     def before(self, used):
         """Make the clock fit for a try with the record `used`; a generator of waits."""
-        self._floor = self._logins.floor(used)
+        self._floor = self.logins.floor(used)
         if clock.raise_to(self._floor):
             self._ask = True
-        if self._ask and self._servers:
+        if self._ask and self.servers:
             from .ntp import set_clock
 
             self._ask = False
             ends = max([x509.Certificate(der).not_after for der in used.all(ANCHOR)] or [0])
-            resolver = self._dialler.resolver
-            yield from set_clock(self._servers, resolver, self._floor, ends, self._log)
+            resolver = self.dialler.resolver
+            yield from set_clock(self.servers, resolver, self._floor, ends, self.log)
             forget("ntp")
 
     def failed(self, failure):
@@ -55,10 +55,10 @@ class Times:
         if len(payload) != 8:
             return
         t = int.from_bytes(payload, "big")
-        ends = self._dialler.ends
+        ends = self.dialler.ends
         if t < self._floor or (ends and t > ends):
             self.refused = "the kit's time %d lies outside of what can be" % t
-            self._log(self.refused)
+            self.log(self.refused)
             return
         self.refused = ""
         if retained:
@@ -68,4 +68,4 @@ class Times:
         new = min(t, ends - _DAY)
         if ends and new > self._floor + _DAY:
             self._floor = new
-            self._logins.raise_floor(new)
+            self.logins.raise_floor(new)

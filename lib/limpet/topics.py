@@ -38,22 +38,17 @@ class Router:
     """Topics below `limpet/<device>/` and the sketch's handlers for them."""
 
     def __init__(self, log):
-        self._log = log
+        self.log = log
         self._routes = []
         self._cache = {}
         self._running = 0
-        self._device = ""
+        self.device = ""
         self.kit = lambda payload: None  # takes what the kit sends
         self.time = lambda payload, retained: None  # takes the kit's time
 
-    @property
-    def device(self):
-        """The device's name; known once the vault was read."""
-        return self._device
-
-    @device.setter
-    def device(self, name):
-        self._device = name
+    def named(self, name):
+        """Take the device's name, once the vault was read."""
+        self.device = name
         self._cache.clear()
         self.state = ("limpet/%s/state" % name).encode()
         self.kit_set = ("limpet/%s/kit/set" % name).encode()
@@ -65,12 +60,12 @@ class Router:
         """The whole topic (bytes) of a name below one of this device's branches."""
         if topic[:1] == "/":
             return topic[1:].encode()
-        return ("limpet/%s/%s/%s" % (self._device, branch, topic)).encode()
+        return ("limpet/%s/%s/%s" % (self.device, branch, topic)).encode()
 
     def add(self, topic, handler, retained):
         """Register a handler; the filter to subscribe to, None while the name is not known."""
         route = _Route(topic, handler, retained)
-        if self._device:
+        if self.device:
             route.filter = self.absolute(topic, "cmd")
         self._routes.append(route)
         return route.filter
@@ -87,7 +82,7 @@ class Router:
         """The absolute topic (bytes) to publish to; kept, so that a publish allocates nothing."""
         found = self._cache.get(topic)
         if found is None:
-            if not self._device:
+            if not self.device:
                 raise LimpetError("NO_NAME")
             if len(self._cache) >= _MAX_CACHED:
                 self._cache.clear()
@@ -120,14 +115,14 @@ class Router:
     def _call(self, route, topic, payload, in_, session):
         if not route.plain:  # it may run later, when the buffer holds something else
             if self._running >= _MAX_RUNNING and not in_.pid:
-                self._log("too many handlers at work: dropped a message for %s" % route.topic)
+                self.log("too many handlers at work: dropped a message for %s" % route.topic)
                 return True
             topic = bytes(topic)
             payload = bytes(payload)
         try:
             result = route.handler(topic, payload) if route.wild else route.handler(payload)
         except Exception as e:
-            self._log("the handler of %s failed: %s" % (route.topic, repr(e)))
+            self.log("the handler of %s failed: %s" % (route.topic, repr(e)))
             return True
         if route.plain is None:  # of a method or closure only the first call tells
             route.plain = not hasattr(result, "send")
@@ -141,7 +136,7 @@ class Router:
         try:
             await coroutine
         except Exception as e:
-            self._log("the handler of %s failed: %s" % (route.topic, repr(e)))
+            self.log("the handler of %s failed: %s" % (route.topic, repr(e)))
         finally:
             self._running -= 1
         if pid:

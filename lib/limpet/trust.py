@@ -36,10 +36,10 @@ class Trust:
         self.host = host.strip("[]").rstrip(".")
         self._name = self.host.lower().encode()
         self._address = names.address(self._name)
-        self._pins = pins
-        self._psk = psk
-        self._client = client
-        self._now = now
+        self.pins = pins
+        self.psk = psk
+        self.client = client
+        self.now = now
         self._begin()
         context = self._context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
         context.verify_mode = tls.CERT_REQUIRED
@@ -60,7 +60,7 @@ class Trust:
 
     def _begin(self):
         self.why = None  # (code, facts ...) of the first refusal
-        self._pinned = not self._pins
+        self._pinned = not self.pins
         self.chain_ends = 0  # earliest notAfter of the chain, s since 1970
         self.anchor_ends = 0  # that of its anchor
         self.server_ends = 0  # that of the server's certificate, once it was found right
@@ -81,7 +81,7 @@ class Trust:
         try:
             from .faults import of_tls
 
-            return of_tls(error, self._psk, self._client and self.server_ends)
+            return of_tls(error, self.psk, self.client and self.server_ends)
         except MemoryError:
             return Lost(*_NO_MEMORY)
 
@@ -100,7 +100,7 @@ class Trust:
     def _look(self, der, depth):
         """Why this certificate of the chain will not do, or None. The anchor comes first."""
         found = x509.Certificate(der)
-        now = self._now()
+        now = self.now()
         if now < found.not_before:
             return "CLOCK", clock.date(now) + " here", "valid from " + clock.date(found.not_before)
         ends = found.not_after
@@ -117,7 +117,7 @@ class Trust:
             return "USAGE", "no serverAuth"
         if not self._pinned:
             key, end = found.key
-            self._pinned = hashlib.sha256(der[key:end]).digest() in self._pins
+            self._pinned = hashlib.sha256(der[key:end]).digest() in self.pins
         if not self.anchor_ends:
             self.chain_ends = self.anchor_ends = ends
         self.chain_ends = min(ends, self.chain_ends)

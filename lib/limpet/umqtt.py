@@ -59,7 +59,7 @@ class MQTTClient(robust.MQTTClient):
         self._times = Times(self._logins, self._dialler, self._say)
         self._router.time = self._times.told
         self._router.kit = self._keep
-        self._router.device = self._logins.name()
+        self._router.named(self._logins.name())
         self._first = True
         self._wire = Connection(
             self._waits, packets.Out(send), packets.In(receive), self._feed, self._deliver

@@ -7,7 +7,7 @@ pending and the other confirmed. Every step may be cut by a power failure.
 import os
 
 from . import clock, record, seal
-from .errors import LimpetError
+from .errors import LimpetError, forget
 from .journal import Journal
 from .keys import Keys, chip_id
 from .record import Record
@@ -115,6 +115,7 @@ class Vault:
             from . import slots
 
             slots.confirm(self, used)
+            forget("slots", "rules")
 
     def erase(self, slot):
         """Remove a slot's record, then its key: in between it does not open."""
@@ -132,7 +133,8 @@ class Vault:
         if self.scrub_due and not self.pending:
             from . import slots
 
-            slots.scrub(self)
+            if not slots.scrub(self):
+                forget("slots", "rules")
 
     # -- the journal
 
