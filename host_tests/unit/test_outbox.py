@@ -102,7 +102,7 @@ async def life(flash, folder, count, broker, kept, start):
 
 
 class TestOutbox(unittest.TestCase):
-    folder = "outbox-of-the-test"
+    folder = "outbox-%s" % os.urandom(4).hex()  # tests of other processes run beside this one
 
     def tearDown(self):
         try:
