@@ -14,6 +14,7 @@ import os
 import platform
 import resource
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
@@ -22,13 +23,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path
 
-from limpet_kit import credentials
-from limpet_kit.broker import accounts, client, connect, matrix, server, settings
-from limpet_kit.broker.accounts import Account
+from limpet_kit import credentials, registry
+from limpet_kit.broker import client, connect, matrix, server, settings
 from limpet_kit.errors import KitError
+from limpet_kit.ledger import ACTIVE, Ledger, Unit
 from limpet_kit.secret import Secret
 
 OUT = Path(__file__).parents[2] / "build" / "bench"
@@ -116,16 +117,42 @@ class Bench:
         self.broker = server.open_broker(chosen)
         drawn = credentials.draw(chosen)  # one password for all: what it costs is not measured
         self._password, self._verifier = drawn.secret, drawn.verifier
+        self._ledger = folder.with_suffix(".db")
 
-    def accounts(self, count: int) -> list[Account]:
-        """So many devices, with the rules of a device."""
-        return [
-            Account(f"Account{number}", self._verifier, accounts.device_acl(f"lamp-{number}"))
-            for number in range(count)
+    def sync(self, count: int) -> float:
+        """Seconds until it knows so many units of a ledger, no fewer than before."""
+        with Ledger(self._ledger) as ledger:
+            ledger.know_broker(self.settings.kit, self.settings.folder, self.settings.server)
+            self._enrol(range(len(ledger.units()), count))
+            began = time.monotonic()
+            registry.sync(ledger, self.settings, at_once=True)
+            return round(time.monotonic() - began, 2)
+
+    def _enrol(self, numbers: range) -> None:
+        """In one transaction: `Ledger.add` is one for each, made sure on the disk."""
+        at, profile = self.settings.kit, self.settings.profile
+        units = [
+            Unit(
+                f"{n:032x}", f"lamp-{n}", ACTIVE, at, "", profile, 0, 1, "", "", "", "", None, n, n
+            )
+            for n in numbers
         ]
+        columns = [column.name for column in fields(Unit)]
+        marks = ", ".join("?" * len(columns))
+        logins = [(f"Account{n}", f"{n:032x}", self._verifier, at, profile) for n in numbers]
+        with sqlite3.connect(self._ledger) as rows:
+            rows.executemany(
+                f"INSERT INTO unit ({', '.join(columns)}) VALUES ({marks})", map(astuple, units)
+            )
+            rows.executemany(
+                "INSERT INTO account (name, vault, verifier, broker, profile) "
+                "VALUES (?, ?, ?, ?, ?)",
+                logins,
+            )
+        rows.close()
 
     def device(self, number: int) -> Device:
-        """That one of `accounts`, logged in."""
+        """That one of the units, logged in."""
         return Device(self.settings, f"Account{number}", self._password)
 
     def memory(self) -> int:
@@ -163,25 +190,18 @@ def measure(kind: str, name: str, folder: Path, size: Size) -> Figures:
 
 
 def _measure(bench: Bench, figures: Figures, size: Size) -> None:
-    server.sync(bench.settings, bench.accounts(max(size.clients, 2)))
+    bench.sync(max(size.clients, 2))
     _clients(bench, figures, size.clients)
     _logins(bench, figures, size.logins)
     _messages(bench, figures, size.messages)
     for count in size.accounts:
         try:
-            all_s = _sync(bench, count)
-            found = Sync(count, all_s, _sync(bench, count + 1), round(bench.memory() / 1e6))
+            all_s = bench.sync(count)
+            found = Sync(count, all_s, bench.sync(count + 1), round(bench.memory() / 1e6))
         except KitError:
             figures.syncs.append(Sync(count))
             break
         figures.syncs.append(found)
-
-
-def _sync(bench: Bench, count: int) -> float:
-    wanted = bench.accounts(count)
-    began = time.monotonic()
-    server.sync(bench.settings, wanted, force=True, at_once=True)
-    return round(time.monotonic() - began, 2)
 
 
 @contextmanager

@@ -105,6 +105,8 @@ def test_a_unit_is_where_its_account_is(rows, tmp_path):
 def test_accounts_of_an_older_ledger_are_at_their_units_broker(rows, home):
     rows.advance(add(rows, 1), PROVED)
     with sqlite3.connect(home / "ledger.db") as db:
+        for index in ("account_ended", "account_vault", "unit_revoked"):
+            db.execute(f"DROP INDEX {index}")
         for column in ("broker", "profile"):
             db.execute(f"ALTER TABLE account DROP COLUMN {column}")
         db.execute("PRAGMA user_version = 6")

@@ -4,7 +4,7 @@ import stat
 
 import pytest
 from limpet_kit import ca
-from limpet_kit.broker import accounts, mosquitto, settings
+from limpet_kit.broker import accounts, export, mosquitto, settings
 from limpet_kit.errors import NO_BROKER, KitError
 
 
@@ -25,7 +25,7 @@ def test_what_is_made_is_read_back(tmp_path):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
     assert [p.name for p in folder.parent.iterdir()] == ["broker"]
     assert ca.days_left(folder) > 800 and not ca.is_demo(ca.anchor_der(folder))
-    exported = accounts.read(folder)
+    exported = export.read(folder)
     assert tuple(exported) == made.kit_accounts
     assert all(accounts.fits(made.kit_password().reveal(), a.verifier) for a in exported.values())
 

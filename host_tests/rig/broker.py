@@ -5,7 +5,7 @@ import random
 import subprocess
 
 import pytest
-from limpet_kit.broker import accounts, client, mosquitto, rabbitmq, server, settings
+from limpet_kit.broker import accounts, client, export, mosquitto, rabbitmq, server, settings
 from limpet_kit.broker.server import free_port
 
 __all__ = [
@@ -60,7 +60,7 @@ def rabbitmq_node(rabbitmq_session):
     yield broker
     if not broker.running():
         broker.start()
-    lines = accounts.read_acl(broker.settings.folder).values()
+    lines = export.read_acl(broker.settings.folder).values()
     with client.KitClient(broker.settings) as kit:
         for device in {accounts.device_of(acl) for acl in lines} - {""}:
             kit.clear(f"limpet/{device}", 5)

@@ -10,7 +10,7 @@ import time
 
 import pytest
 from limpet_kit import bringup, sim
-from limpet_kit.broker import accounts
+from limpet_kit.broker import accounts, export
 from limpet_kit.broker.client import KitClient
 from limpet_kit.console import Console
 from limpet_kit.enrolment import Plan
@@ -178,4 +178,4 @@ def _finish(boards, arguments):
 
 
 def _device_accounts(broker):
-    return {name for name in accounts.read(broker.settings.folder) if accounts.is_devices(name)}
+    return {name for name in export.read(broker.settings.folder) if accounts.is_devices(name)}

@@ -9,7 +9,7 @@ import time
 import pytest
 from limpet_kit import cli, enrolment, install
 from limpet_kit.board import Board
-from limpet_kit.broker import accounts, settings
+from limpet_kit.broker import accounts, export, settings
 from limpet_kit.errors import NO_BOARD, NOT_ONLINE, OK, REFUSED, USAGE, KitError
 from limpet_kit.ledger import ACTIVE, Ledger
 
@@ -181,7 +181,7 @@ def test_up_is_killed_at_any_moment_and_done_again(count, sim_factory, broker_fa
             names = {ledger.account(unit.vault) for unit in units}
         assert [unit.name for unit in units] == [f"lamp-{n}" for n in range(number + 1)]
         assert all(unit.state == ACTIVE and not unit.replaces for unit in units)
-        exported = accounts.read(settings.load(broker.settings.folder).folder)
+        exported = export.read(settings.load(broker.settings.folder).folder)
         kits = (accounts.KIT_PREFIX, accounts.PROBE_PREFIX)
         assert {name for name in exported if not name.startswith(kits)} == names
         with Board(f"sim:{board.name}") as opened:

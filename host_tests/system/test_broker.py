@@ -14,7 +14,7 @@ import threading
 import time
 
 import pytest
-from limpet_kit.broker import accounts, client, connect, server, settings
+from limpet_kit.broker import accounts, client, connect, export, server, settings
 from limpet_kit.broker.accounts import Account
 from limpet_kit.errors import NO_BROKER, REFUSED, KitError
 from limpet_kit.secret import Secret
@@ -48,7 +48,7 @@ def test_every_byte_but_nul_is_a_password_on_mosquitto(broker_factory):
     devices = [Device(broker, "lamp-1") for _ in passwords]
     for device, password in zip(devices, passwords, strict=True):
         device.password = Secret(password)
-        device.account = Account(device.account.name, accounts.verifier(device.password), ())
+        device.account = Account(device.account.name, accounts.verifier(device.password), "")
     assert server.sync(broker.settings, [d.account for d in devices])
     for device in devices:
         assert device.login() == 0
@@ -344,13 +344,13 @@ def test_two_exports_at_once_come_one_after_the_other(broker):
     fleets = [[Device(broker, f"lamp-{n}-{k}") for n in range(3)] for k in range(4)]
     failures = []
 
-    def export(devices):
+    def sync(devices):
         try:
             assert server.sync(broker.settings, [d.account for d in devices], force=True)
         except BaseException as e:
             failures.append(e)
 
-    threads = [threading.Thread(target=export, args=(fleet,)) for fleet in fleets]
+    threads = [threading.Thread(target=sync, args=(fleet,)) for fleet in fleets]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -358,7 +358,7 @@ def test_two_exports_at_once_come_one_after_the_other(broker):
     assert not failures
     alive = [[d.login() == 0 for d in fleet] for fleet in fleets]
     assert sorted(map(sum, alive)) == [0, 0, 0, 3]  # one export won, whole
-    exported = accounts.read(broker.settings.folder)
+    exported = export.read(broker.settings.folder)
     assert len([n for n in exported if n.startswith("probe-")]) == 1
     assert not list(broker.settings.folder.glob(".passwords*"))
 

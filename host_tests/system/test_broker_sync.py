@@ -231,7 +231,7 @@ def test_refused_logins_of_a_rabbitmq_node_are_counted(broker_factory):
 @pytest.mark.slow
 @pytest.mark.mosquitto
 @pytest.mark.parametrize(
-    ("count", "acl", "limit_s"), [(5_000, accounts.device_acl, 2), (100_000, lambda _: (), 4)]
+    ("count", "acl", "limit_s"), [(5_000, accounts.device_acl, 2), (100_000, lambda _: "", 4)]
 )
 def test_a_large_fleet(broker_factory, record_property, count, acl, limit_s):
     """Mosquitto's time to read ACL lines grows with the square of the accounts that have any."""

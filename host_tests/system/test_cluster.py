@@ -8,7 +8,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from limpet_kit.broker import accounts, client, connect, rabbitmq_api, server, state
+from limpet_kit.broker import accounts, client, connect, export, rabbitmq_api, server, state
 from limpet_kit.broker.client import KitClient
 from limpet_kit.errors import REFUSED, KitError
 from limpet_kit.ledger import Ledger
@@ -85,7 +85,7 @@ def test_accounts_that_the_kit_did_not_make_leave_when_nothing_is_known(cluster,
         file.unlink()
     (cluster.settings.folder / "applied").rmdir()
     stranger = Peer(SimpleNamespace(settings=cluster.settings), "lamp-9")
-    accounts.write(cluster.settings.folder, [], force=True)  # and the files too
+    export.write(cluster.settings.folder, [], force=True)  # and the files too
     assert server.sync(cluster.settings, [stranger.account], force=True)
     assert lamp.login() == connect.BAD_LOGIN and stranger.login() == connect.ACCEPTED
 

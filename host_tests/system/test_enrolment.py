@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from limpet_kit import enrolment, install, registry, sim, wifi
 from limpet_kit.board import Board
-from limpet_kit.broker import accounts
+from limpet_kit.broker import accounts, export
 from limpet_kit.errors import (
     ENROLLED,
     FAILED,
@@ -73,7 +73,7 @@ def rows():
 
 def exported(broker):
     """Accounts of devices in the broker's files."""
-    names = accounts.read(broker.settings.folder)
+    names = export.read(broker.settings.folder)
     return {n for n in names if not n.startswith((accounts.KIT_PREFIX, accounts.PROBE_PREFIX))}
 
 

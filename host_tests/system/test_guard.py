@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from limpet_kit.broker import accounts, server, settings
+from limpet_kit.broker import accounts, export, server, settings
 from limpet_kit.errors import REFUSED
 from limpet_kit.guard import alerts, thresholds
 from rig.broker import require
@@ -369,12 +369,12 @@ def test_bans_outlive_a_restart_until_they_are_lifted(guarded):
 def test_an_emptied_broker_bans_nobody(guarded):
     """The fuse: it refuses its whole fleet, so refusals say nothing about who comes."""
     server_files = guarded.settings.folder
-    kept = (server_files / accounts.ACL).read_bytes()
-    (server_files / accounts.ACL).write_bytes(b"user kit-x-1\ntopic readwrite limpet/#\n")
+    kept = (server_files / export.ACL).read_bytes()
+    (server_files / export.ACL).write_bytes(b"user kit-x-1\ntopic readwrite limpet/#\n")
     try:
         said = guarded.login(FLEET, times=thresholds.REFUSALS, watch_s=LIMIT_S)
         assert said["shut_s"] is None
         guarded.until(lambda: guarded.told(FLEET))
         assert guarded.told(FLEET)[0]["what"] == "spared"
     finally:
-        (server_files / accounts.ACL).write_bytes(kept)
+        (server_files / export.ACL).write_bytes(kept)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from limpet_kit import bringup, cli, sim
-from limpet_kit.broker import accounts
+from limpet_kit.broker import accounts, export
 from limpet_kit.broker.client import KitClient
 from limpet_kit.broker.settings import Settings
 from limpet_kit.console import Console
@@ -62,7 +62,7 @@ def move(source, target, *options):
 
 
 def device_accounts(broker):
-    return {name for name in accounts.read(broker.settings.folder) if accounts.is_devices(name)}
+    return {name for name in export.read(broker.settings.folder) if accounts.is_devices(name)}
 
 
 def answers(broker, name):

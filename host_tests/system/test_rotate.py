@@ -5,7 +5,7 @@ import json
 import pytest
 from conftest import MEASURED
 from limpet_kit import bringup, ca, cli, kitkey, protocol, sim
-from limpet_kit.broker import accounts, server
+from limpet_kit.broker import accounts, export, server
 from limpet_kit.broker.client import KitClient
 from limpet_kit.console import Console
 from limpet_kit.enrolment import Plan
@@ -52,7 +52,7 @@ def limpet(capsys, *arguments):
 
 
 def device_accounts(broker):
-    found = accounts.read(broker.settings.folder)
+    found = export.read(broker.settings.folder)
     return {n for n in found if not n.startswith((accounts.KIT_PREFIX, accounts.PROBE_PREFIX))}
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from conftest import MEASURED
-from limpet_kit.broker import accounts
+from limpet_kit.broker import accounts, export
 from limpet_kit.errors import OK
 from limpet_kit.ledger import APPLIED, Ledger
 from rig import fleet
@@ -48,7 +48,7 @@ def test_a_fleet_is_rotated_through_random_kills(sim_factory, broker_factory, re
         f"3 kits and 1 broker killed; {refusals.count} refusals, longest {refusals.longest:.1f} s",
     )
     prefixes = (accounts.KIT_PREFIX, accounts.PROBE_PREFIX)
-    known = accounts.read(broker.settings.folder)
+    known = export.read(broker.settings.folder)
     assert (codes[-1], last, len(units)) == (OK, {APPLIED}, FLEET)
     assert not missing and not alerts
     assert {name for name in known if not name.startswith(prefixes)} == used

@@ -2,7 +2,7 @@
 
 import pytest
 from limpet_kit import bringup, cli, registry
-from limpet_kit.broker import accounts
+from limpet_kit.broker import accounts, export
 from limpet_kit.broker.client import KitClient
 from limpet_kit.console import Console
 from limpet_kit.enrolment import Plan
@@ -45,7 +45,7 @@ def clearing(client, topic, payload, *_):
 
 
 def device_accounts(broker):
-    return {name for name in accounts.read(broker.settings.folder) if accounts.is_devices(name)}
+    return {name for name in export.read(broker.settings.folder) if accounts.is_devices(name)}
 
 
 # where: what ends the kit, and what becomes of the change that was cut

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from limpet_kit import bringup, wifi
-from limpet_kit.broker import accounts
+from limpet_kit.broker import accounts, export
 from limpet_kit.broker.client import KitClient
 from limpet_kit.console import Console
 from limpet_kit.enrolment import Plan
@@ -176,7 +176,7 @@ def test_what_the_guard_tells_stands_on_the_page(unit, web_server, browser):
     for name, which in (("anna", ["--every-device"]), ("bert", ["--devices", NAME])):
         limpet("web", "user", "add", name, *which, typed=PASSWORD + "\n")
     folder = broker.settings.folder
-    account = next(n for n in accounts.read(folder) if accounts.is_devices(n))
+    account = next(n for n in export.read(folder) if accounts.is_devices(n))
     alerts.alert(broker.settings, "banned", 10, 600, address="2001:db8::7")
     url = web_server(broker)
     anna, bert = log_in(browser, url), log_in(browser, url, "bert")

@@ -125,6 +125,12 @@ _MIGRATIONS = (
     UPDATE account SET (broker, profile) =
         (SELECT broker, profile FROM unit WHERE unit.vault = account.vault);
     """,
+    """
+    -- what few rows say is found without reading those of a whole fleet
+    CREATE INDEX account_ended ON account (broker) WHERE ended;
+    CREATE INDEX account_vault ON account (vault);
+    CREATE INDEX unit_revoked ON unit (vault) WHERE state = 'REVOKED';
+    """,
 )
 
 
@@ -276,16 +282,23 @@ class Ledger:
 
     def accounts(self, broker: str, homeassistant: bool = False) -> Iterator[Account]:
         """What the broker with this id must know of devices and of people who are logged in at
-        the web page, read at the moment of iteration. `homeassistant` as of `device_acl`."""
+        the web page, read at the moment of iteration. `homeassistant` as of `device_acl`.
+
+        The oldest first: of two exports the one begins as the other did, and is soon compared.
+        """
         marks = ", ".join("?" * len(_AT_BROKER))
-        rows = self._db.execute(
-            "SELECT account.name, verifier, unit.name FROM account JOIN unit USING (vault) "
-            f"WHERE account.broker = ? AND state IN ({marks}) AND NOT ended "
-            "ORDER BY account.name",
-            (broker, *_AT_BROKER),
+        # Joined here: of 100,000 that takes three quarters of SQLite's time.
+        names = dict(
+            self._db.execute(f"SELECT vault, name FROM unit WHERE state IN ({marks})", _AT_BROKER)
         )
-        for account, verifier, device in rows.fetchall():
-            yield Account(account, verifier, device_acl(device, homeassistant))
+        rows = self._db.execute(
+            "SELECT name, verifier, vault FROM account WHERE broker = ? AND NOT ended "
+            "ORDER BY rowid",
+            (broker,),
+        )
+        for account, verifier, vault in rows:
+            if vault in names:
+                yield Account(account, verifier, device_acl(names[vault], homeassistant))
         rows = self._db.execute(
             "SELECT account, seat.verifier, person, every FROM seat JOIN person ON name = person "
             "WHERE broker = ? AND ends > ? ORDER BY account",
@@ -303,8 +316,9 @@ class Ledger:
     def ended(self, broker: str) -> set[str]:
         """Accounts that have to leave the broker with this id."""
         rows = self._db.execute(
-            "SELECT account.name FROM account JOIN unit USING (vault) "
-            "WHERE account.broker = ? AND (ended OR state = 'REVOKED')",
+            "SELECT name FROM account WHERE broker = ?1 AND ended UNION SELECT account.name "
+            "FROM unit CROSS JOIN account USING (vault) "
+            "WHERE state = 'REVOKED' AND account.broker = ?1",
             (broker,),
         )
         return {str(row[0]) for row in rows.fetchall()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .broker import accounts, server
+from .broker.export import Export
 from .broker.settings import Settings
 from .console import Console
 from .ledger import Ledger
@@ -45,9 +46,6 @@ def unsynced(ledger: Ledger, settings: Settings) -> tuple[set[str], set[str]]:
     """
     if settings.given:
         return set(), set()
-    wanted = {
-        account.name: account for account in ledger.accounts(settings.kit, settings.homeassistant)
-    }
-    there = {n: a for n, a in accounts.read(settings.folder).items() if accounts.is_devices(n)}
-    missing = {name for name, account in wanted.items() if there.get(name) != account}
-    return missing, set(there) - set(wanted)
+    export = Export(settings.folder, ledger.accounts(settings.kit, settings.homeassistant))
+    extra = {name for name in export.leaving if accounts.is_devices(name)}
+    return {account.name for account in export.changed}, extra

@@ -16,7 +16,7 @@ from pathlib import Path
 from amqtt.adapters import ReaderAdapter, StreamWriterAdapter
 
 from ..secret import Secret
-from . import accounts, connect, rules
+from . import accounts, connect, export, rules
 from .accounts import Account
 from .engine import LISTENER, Engine
 
@@ -31,7 +31,7 @@ class Gate:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._accounts = accounts.read(folder)
+        self._accounts = export.read(folder)
         self._live: dict[str, _Visit] = {}
         self._stranger = accounts.verifier(Secret(b"nobody"))
         self.engine = Engine(self._accounts_get)
@@ -41,7 +41,7 @@ class Gate:
 
     def reload(self) -> None:
         """Read the files again; whoever was removed or changed is out at once."""
-        before, self._accounts = self._accounts, accounts.read(self._folder)
+        before, self._accounts = self._accounts, export.read(self._folder)
         for name, visit in list(self._live.items()):
             if self._accounts.get(name) != before.get(name):
                 log.info("account %s was removed or changed: its session ends", name)

@@ -151,7 +151,7 @@ def of_kind(kind: str, advance: Advance) -> dict[str, str]:
 def exported(logins: Iterable[Login], form: str = accounts.PBKDF2) -> list[Account]:
     """These logins as accounts without rights; a NUL counts, as no export of devices allows."""
     return [
-        Account(login.name, accounts.verifier_of(login.password.reveal(), form), ())
+        Account(login.name, accounts.verifier_of(login.password.reveal(), form), "")
         for login in logins
     ]
 

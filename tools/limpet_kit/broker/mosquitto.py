@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .. import ca
 from ..errors import NO_BROKER, KitError
-from . import accounts, keyed
+from . import export, keyed
 from .files import write_private
 
 if TYPE_CHECKING:
@@ -140,8 +140,8 @@ def prepare(settings: Settings) -> list[str]:
     text = _CONFIGURATION.format(
         user=_owner(settings.folder),
         folder=settings.folder,
-        passwords=accounts.PASSWORDS,
-        acl=accounts.ACL,
+        passwords=export.PASSWORDS,
+        acl=export.ACL,
         stamp=_GUARDED_STAMP if guarded else _STAMP,
     )
     if guarded:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from .. import ca
 from ..errors import NO_BROKER, USAGE, KitError
-from . import accounts, rabbitmq_api
+from . import export, rabbitmq_api
 from .files import write_private
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def prepare(settings: Settings) -> list[str]:
     write_private(data / "enabled_plugins", _PLUGINS.encode())
     both = _NODES_TLS_BOTH.format(folder=json.dumps(str(settings.folder))[:-1])
     write_private(data / _TLS, _NODES_TLS.format(both=both).encode())
-    kit = [accounts.read(settings.folder)[name] for name in settings.kit_accounts]
+    kit = export.read(settings.folder, settings.kit_accounts).values()
     known = rabbitmq_api.definitions(kit)
     known["users"].append(rabbitmq_api.administrator(settings))
     definitions = {"vhosts": [{"name": "/"}], "policies": [_CLEAN], **known}

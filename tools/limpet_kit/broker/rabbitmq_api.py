@@ -13,6 +13,7 @@ when it is made: its filter has to lie within a line, and the connection ends wh
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NO_BROKER, KitError
-from . import accounts
+from . import accounts, export
 from .accounts import Account
 
 if TYPE_CHECKING:
@@ -73,6 +74,15 @@ def administrator(settings: Settings) -> dict[str, Any]:
     return {**_user(settings.administrator, kept), "tags": "administrator"}
 
 
+def answers(settings: Settings) -> bool:
+    """Whether a node listens where this API is."""
+    for host in settings.kit_addresses:
+        with contextlib.suppress(OSError):
+            _reach(settings, host)
+            return True
+    return False
+
+
 def apply(settings: Settings, started: bool = False) -> None:
     """Make the accounts of the folder's files those of the nodes; who leaves or has another
     password is out, live sessions too. Raises `KitError` (NO_BROKER) when no node answers.
@@ -84,17 +94,10 @@ def apply(settings: Settings, started: bool = False) -> None:
         cluster = str(api.get("global-parameters/internal_cluster_id")["value"])
         told = settings.folder / APPLIED
         if _is_told(told, cluster):
-            names = accounts.differing(told, settings.folder)
-            before = accounts.read(told, names)
-            after = accounts.read(settings.folder, names)
             # Another hash alone would leave the sessions of the old password open (measured).
-            leaving = {
-                name
-                for name, account in before.items()
-                if name not in after or after[name].verifier != account.verifier
-            }
+            leaving, after = export.changed(told, settings.folder)
         else:
-            after = accounts.read(settings.folder)
+            after = export.read(settings.folder)
             leaving = set() if started else _there(api) - {settings.administrator} - set(after)
         for some in _pieces(sorted(leaving)):
             _remove(api, some)
@@ -117,8 +120,7 @@ class Api:
         why = ""
         for host in self._settings.kit_addresses:
             try:
-                with socket.create_connection((host, self._settings.api_port), _CONNECT_S):
-                    pass
+                _reach(self._settings, host)
                 self._link = http.client.HTTPSConnection(
                     host,
                     self._settings.api_port,
@@ -160,6 +162,12 @@ class Api:
         return json.loads(said) if said else None
 
 
+def _reach(settings: Settings, host: str) -> None:
+    """Raise `OSError` when nobody listens there, after a shorter wait than one for an answer."""
+    with socket.create_connection((host, settings.api_port), _CONNECT_S):
+        pass
+
+
 def _there(api: Api) -> set[str]:
     """The accounts that the nodes have."""
     return {user["name"] for user in api.get("users?columns=name")}
@@ -189,8 +197,9 @@ def _user(name: str, verifier: str) -> dict[str, Any]:
     }
 
 
-def _allowed(acl: Iterable[str], wanted: tuple[str, ...]) -> str:
-    filters = [line.partition(" ")[2] for line in acl if line.partition(" ")[0] in wanted]
+def _allowed(acl: str, wanted: tuple[str, ...]) -> str:
+    lines = [line.partition(" ") for line in acl.split("\n")]
+    filters = [topic_filter for access, _, topic_filter in lines if access in wanted]
     return "^(" + "|".join(map(_pattern, filters)) + ")$" if filters else "^$"
 
 
@@ -221,7 +230,7 @@ def _keep(settings: Settings, cluster: str) -> None:
     folder, building = settings.folder / APPLIED, settings.folder / f".{APPLIED}.new"
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(mode=0o700)
-    for file in (accounts.PASSWORDS, accounts.ACL):
+    for file in (export.PASSWORDS, export.ACL):
         os.link(settings.folder / file, building / file)
     (building / _CLUSTER).write_text(cluster)
     shutil.rmtree(folder, ignore_errors=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from . import accounts, rules
+from . import accounts, export, rules
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -24,7 +24,7 @@ def exact(settings: Settings, topic_filter: str, also: Iterable[str] = ()) -> li
     not need to be asked for each. `also` are devices that have no account there any more."""
     if not settings.hosts or not {"+", "#"} & set(topic_filter):
         return []
-    devices = {accounts.device_of(acl) for acl in accounts.read_acl(settings.folder).values()}
+    devices = {accounts.device_of(acl) for acl in export.read_acl(settings.folder).values()}
     devices = {*devices, *also} - {""}
     topics = [f"limpet/{name}/{end}" for name in sorted(devices) for end in _BRANCHES]
     return [topic for topic in (*topics, "limpet/time") if rules.matches(topic_filter, topic)]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 
-def may_write(acl: Iterable[str], topic: str) -> bool:
+def may_write(acl: str, topic: str) -> bool:
     """Whether these `access filter` lines allow a message to be published on `topic`."""
     return any(matches(allowed, topic) for allowed in _filters(acl, "write"))
 
 
-def may_read(acl: Iterable[str], topic: str) -> bool:
+def may_read(acl: str, topic: str) -> bool:
     """Whether these lines allow a message on `topic` to be delivered."""
     return any(matches(allowed, topic) for allowed in _filters(acl, "read"))
 
 
-def may_subscribe(acl: Iterable[str], topic_filter: str) -> bool:
+def may_subscribe(acl: str, topic_filter: str) -> bool:
     """Whether a subscription could ever deliver something; each message is checked as well."""
     return any(overlap(allowed, topic_filter) for allowed in _filters(acl, "read"))
 
@@ -47,8 +47,8 @@ def overlap(one: str, other: str) -> bool:
     return longer[min(len(left), len(right)) :] == ["#"]
 
 
-def _filters(acl: Iterable[str], access: str) -> Iterable[str]:
-    for line in acl:
+def _filters(acl: str, access: str) -> Iterator[str]:
+    for line in acl.split("\n"):
         granted, _, topic_filter = line.partition(" ")
         if granted in (access, "readwrite"):
             yield topic_filter

@@ -24,6 +24,7 @@ from ..errors import NO_BROKER, KitError
 from ..secret import Secret
 from . import accounts, client, connect, embedded, keyed, mosquitto, rabbitmq, rabbitmq_api
 from .accounts import Account
+from .export import ACL, Export, read_passwords
 from .files import locked, try_lock, write_private
 from .settings import RABBITMQ, Settings, kit_logins
 
@@ -236,7 +237,7 @@ class Nodes(Broker):
 
     def reload(self) -> bool:
         """Tell the nodes what changed in the accounts; False when none runs."""
-        if not self.running():
+        if not rabbitmq_api.answers(self.settings):
             return False
         rabbitmq_api.apply(self.settings)
         return True
@@ -303,36 +304,34 @@ def sync(
 
     True when a running broker was seen to have taken them: an account drawn for this export can
     log in. False when no broker runs; the files are in place for its start. Raises `KitError`
-    when the export is refused (`accounts.write`) or a running broker does not take it.
+    when the export is refused (`export.Export.write`) or a running broker does not take it.
     """
     folder = settings.folder
     with locked(folder / SYNC):
         if not at_once:
             time.sleep(_until_next(folder))
-        before = accounts.read(folder)
+        before = read_passwords(folder, [*settings.kit_accounts, settings.home_account])
         kit = kit_logins(settings, settings.kit_password(), before)
-        listed = [*kit, *devices]
-        there = {n: a for n, a in before.items() if not n.startswith(accounts.PROBE_PREFIX)}
-        if there == {account.name: account for account in listed} and _has_taken(settings):
+        export = Export(folder, [*kit, *devices])
+        if not export.changed and not export.leaving and _has_taken(settings):
             return True  # somebody's export a moment ago had ours in it
         probe, password = accounts.draw_probe(settings.form)
-        leaving = _leaving(there, {account.name for account in listed})
-        closing = [Account(name, settings.verifier(password), ()) for name in leaving]
-        accounts.write(folder, [*listed, probe], force, gone, fresh, closing, before)
+        leaving = [name for name, account in export.leaving.items() if _stays(account)]
+        closing = [Account(name, settings.verifier(password), "") for name in leaving]
+        export.write([probe, *closing], force, gone, fresh)
         if not _taken(settings, probe.name, password):
             return False
         if leaving:
             for name in leaving:
                 client.login(settings, name, password)
-            accounts.write(folder, [*listed, probe], force, [*gone, *leaving])
+            export.write([probe], force, [*gone, *leaving])
         return True
 
 
-def _leaving(there: dict[str, Account], staying: set[str]) -> list[str]:
-    """Accounts whose live session outlives their key or certificate: a login under their name, and
-    so with their client id, ends it. Also those of an export that was cut before that."""
-    gone = {name: account for name, account in there.items() if name not in staying}
-    return [n for n, a in gone.items() if keyed.is_keyed(a.verifier) or not a.acl]
+def _stays(leaving: Account) -> bool:
+    """Whether its live session outlives its key or certificate: a login under its name, and so
+    with its client id, ends it. Also that of an export that was cut before it."""
+    return keyed.is_keyed(leaving.verifier) or not leaving.acl
 
 
 def _until_next(folder: Path) -> float:
@@ -356,7 +355,7 @@ def _has_taken(settings: Settings) -> bool:
 
 def _export(settings: Settings) -> str:
     """What tells an export, and the broker that reads it, from every other."""
-    written = (settings.folder / accounts.ACL).stat()  # the second of the two files
+    written = (settings.folder / ACL).stat()  # the second of the two files
     return f"{Broker(settings).pid()} {written.st_ino} {written.st_mtime_ns}\n"
 
 

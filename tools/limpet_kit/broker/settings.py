@@ -27,7 +27,7 @@ from typing import Any
 from .. import ca, toml
 from ..errors import NO_BROKER, USAGE, KitError
 from ..secret import Secret
-from . import accounts, keyed, mosquitto, rabbitmq
+from . import accounts, export, keyed, mosquitto, rabbitmq
 from .accounts import Account
 from .files import beside, sync_folder, write_private
 
@@ -277,7 +277,7 @@ def create(
         write_private(building / settings.kit_password_file.name, password.reveal() + b"\n")
         if kind == RABBITMQ:
             rabbitmq.make(building, hosts)
-        accounts.write(building, kit_logins(settings, password, {}))
+        export.write(building, kit_logins(settings, password, {}))
         write(building, values, "limpet broker init")
         os.replace(building, folder)
     sync_folder(folder.parent)
@@ -302,18 +302,16 @@ def write(folder: Path, values: Mapping[str, Any], by: str) -> None:
     write_private(folder / _FILE, (f"# Written by `{by}`.\n" + "".join(lines)).encode())
 
 
-def kit_logins(
-    settings: Settings, password: Secret, before: Mapping[str, Account]
-) -> list[Account]:
-    """The kit's accounts, and Home Assistant's where it has one. Verifiers of the export `before`
-    stay while they fit: a changed line would end the kit's own sessions."""
+def kit_logins(settings: Settings, password: Secret, before: Mapping[str, str]) -> list[Account]:
+    """The kit's accounts, and Home Assistant's where it has one. Verifiers that they had `before`,
+    by name, stay while they fit: a changed line would end the kit's own sessions."""
     logins = []
     wanted = [(name, password, accounts.kit_acl()) for name in settings.kit_accounts]
     if settings.homeassistant:
         own = _read_password(settings.home_password_file)
         wanted.append((settings.home_account, own, accounts.home_acl()))
     for name, secret, acl in wanted:
-        kept = before[name].verifier if name in before else None
+        kept = before.get(name)
         if kept is None or not accounts.fits(secret.reveal(), kept):
             kept = settings.verifier(secret)
         logins.append(Account(name, kept, acl))

@@ -17,7 +17,7 @@ from .. import bringup, sim
 from ..attack.impostor import impostor
 from ..audit import Canary, search
 from ..board import Board
-from ..broker import accounts, server, settings
+from ..broker import accounts, export, server, settings
 from ..console import Console
 from ..enrolment import Plan
 from ..errors import DEMO_FAILED, OK, KitError
@@ -180,7 +180,7 @@ class Demo:
         folder = self._chosen.folder
         known = [
             account._replace(verifier=accounts.verifier(Secret(b"another")))
-            for name, account in accounts.read(folder).items()
+            for name, account in export.read(folder).items()
             if not name.startswith((accounts.KIT_PREFIX, accounts.PROBE_PREFIX))
         ]
         server.sync(self._chosen, known)

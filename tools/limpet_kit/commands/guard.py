@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from .. import paths
-from ..broker import accounts, client, mosquitto, rabbitmq_api, server, settings, state
+from ..broker import accounts, client, export, mosquitto, rabbitmq_api, server, settings, state
 from ..broker.settings import Settings
 from ..console import Console
 from ..errors import FAILED, OK, REFUSED, KitError
@@ -221,7 +221,7 @@ def test(console: Console, chosen: Settings, fail2ban: Path) -> int:
 
 def _knows_no_device(chosen: Settings) -> bool:
     if not chosen.hosts:
-        return not any(accounts.is_devices(name) for name in accounts.read(chosen.folder))
+        return not any(accounts.is_devices(name) for name in export.read(chosen.folder))
     with rabbitmq_api.Api(chosen) as api:
         return not any(accounts.is_devices(user["name"]) for user in api.get("users?columns=name"))
 

@@ -11,7 +11,7 @@ import os
 import re
 from pathlib import Path
 
-from ..broker import accounts
+from ..broker import accounts, export
 
 _LARGEST = 4 << 20  # bytes of the log, from its end
 _MOST = 8  # addresses that are told
@@ -20,7 +20,7 @@ _MOST = 8  # addresses that are told
 def of(folder: Path, log: Path, account: str, logins: int) -> tuple[str, list[str]]:
     """The device's name (empty when the broker does not know the account any more), and the
     addresses of its latest `logins`, the last one first."""
-    device = accounts.device_of(accounts.read_acl(folder).get(account, ()))
+    device = accounts.device_of(export.read_acl(folder, [account]).get(account, ""))
     return device, _addresses(log, account, logins)
 
 

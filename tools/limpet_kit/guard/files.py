@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..broker import accounts, state
+from ..broker import export, state
 from ..broker.settings import Settings
 from ..errors import REFUSED, KitError
 from . import filters, thresholds
@@ -161,7 +161,7 @@ def render(
     drop = ["setpriv", f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups"]
     limpet = [*(drop if owner.st_uid else []), sys.executable, "-m", "limpet_kit", "guard"]
     # Fuse: a broker without a device refuses everybody, so nobody is to be banned then.
-    fuse = f"! grep -qE '^user [0-9A-Za-z]+$' {settings.folder / accounts.ACL}"
+    fuse = f"! grep -qE '^user [0-9A-Za-z]+$' {settings.folder / export.ACL}"
     if settings.hosts:  # whose files may be on another machine
         fuse = shlex.join([*limpet, "fuse", str(settings.folder)])
     known = "nft get element inet limpet good_<family> { <ip> } >/dev/null 2>&1"
