@@ -8,7 +8,7 @@ file it does not understand, so everything is checked before a byte is written. 
 password lie in files of their own (keyed.py).
 
 100,000 accounts are 40 MB of text. They are compared as text, and only what differs is taken
-apart and checked: half a second for one account more, instead of two.
+apart and checked: 0.65 s for one account more, instead of 2.1 (measured, without the broker).
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ when it is made: its filter has to lie within a line, and the connection ends wh
 from __future__ import annotations
 
 import base64
-import contextlib
 import http.client
 import json
 import os
@@ -39,6 +38,10 @@ _EXCHANGE = "amq.topic"  # that of MQTT
 _AT_ONCE = 5_000  # accounts a request
 _TIMEOUT_S = 120.0  # for one of them
 _CONNECT_S = 3.0
+
+
+class NoNode(KitError):
+    """No node answers."""
 
 
 def definitions(listed: Iterable[Account]) -> dict[str, list[dict[str, Any]]]:
@@ -74,18 +77,9 @@ def administrator(settings: Settings) -> dict[str, Any]:
     return {**_user(settings.administrator, kept), "tags": "administrator"}
 
 
-def answers(settings: Settings) -> bool:
-    """Whether a node listens where this API is."""
-    for host in settings.kit_addresses:
-        with contextlib.suppress(OSError):
-            _reach(settings, host)
-            return True
-    return False
-
-
 def apply(settings: Settings, started: bool = False) -> None:
     """Make the accounts of the folder's files those of the nodes; who leaves or has another
-    password is out, live sessions too. Raises `KitError` (NO_BROKER) when no node answers.
+    password is out, live sessions too. Raises `NoNode` (NO_BROKER) when no node answers.
 
     A node that has just `started` may run from a copy of the folder that is older than what the
     nodes know: they are told what changed while none of them ran, and nobody else has to leave.
@@ -120,7 +114,8 @@ class Api:
         why = ""
         for host in self._settings.kit_addresses:
             try:
-                _reach(self._settings, host)
+                with socket.create_connection((host, self._settings.api_port), _CONNECT_S):
+                    pass
                 self._link = http.client.HTTPSConnection(
                     host,
                     self._settings.api_port,
@@ -131,7 +126,7 @@ class Api:
                 return self
             except (OSError, ssl.SSLError) as e:
                 why = f"{host}: {e.strerror or e}"
-        raise KitError(
+        raise NoNode(
             f"No node of the broker of {self._settings.folder} answers ({why}). Start one: limpet "
             f"broker run {self._settings.folder}",
             NO_BROKER,
@@ -160,12 +155,6 @@ class Api:
             what = f"{method} {path.partition('?')[0]}"
             raise KitError(f"RabbitMQ refuses {what}: {answer.status} {answer.reason}.", NO_BROKER)
         return json.loads(said) if said else None
-
-
-def _reach(settings: Settings, host: str) -> None:
-    """Raise `OSError` when nobody listens there, after a shorter wait than one for an answer."""
-    with socket.create_connection((host, settings.api_port), _CONNECT_S):
-        pass
 
 
 def _there(api: Api) -> set[str]:

@@ -237,9 +237,10 @@ class Nodes(Broker):
 
     def reload(self) -> bool:
         """Tell the nodes what changed in the accounts; False when none runs."""
-        if not rabbitmq_api.answers(self.settings):
+        try:
+            rabbitmq_api.apply(self.settings)
+        except rabbitmq_api.NoNode:
             return False
-        rabbitmq_api.apply(self.settings)
         return True
 
 
