@@ -41,6 +41,14 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("device_port", runs, indirect=True)
 
 
+def pytest_collection_finish(session):
+    """Tests that share a broker of seconds and 400 MB must not start one in each worker."""
+    if getattr(session.config.option, "loadgroup", False):
+        grouped = (one for one in session.items if one.get_closest_marker("xdist_group"))
+        apart = [one.nodeid for one in grouped if "@" not in one.nodeid]
+        assert not apart, f"this xdist does not group tests with this pytest: {apart[0]}"
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """With LIMPET_REQUIRE_ALL=1 a skip is a failure: CI must not pass by leaving things out."""
