@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 
 import pytest
-from limpet_kit.broker import client, connect, rabbitmq, server, settings
+from limpet_kit.broker import client, connect, rabbitmq, server, settings, state
 from limpet_kit.errors import KitError
 
-__all__ = ["cluster"]
+__all__ = ["cluster", "cluster_session"]
 
 NODES = 3
 UP_S = 180  # a busy machine; 30 s for three on two free cores
@@ -84,7 +84,7 @@ class Cluster:
 
     def start(self, *nodes):
         """Start these nodes as a user does, at once, and wait until each takes logins."""
-        for k in nodes or range(NODES):
+        for k in nodes:
             with (self.folder / f"node-{k}.log").open("ab") as log:
                 self._running[k] = subprocess.Popen(
                     [
@@ -96,7 +96,7 @@ class Cluster:
                     stderr=log,
                 )
         end = time.monotonic() + UP_S
-        for k in nodes or range(NODES):
+        for k in nodes:
             while not self.lets_in(k):
                 assert self._running[k].poll() is None, self.log(k)
                 assert time.monotonic() < end, self.log(k)
@@ -132,6 +132,18 @@ class Cluster:
         """The end of a `cut`."""
         self._nft(node, "delete", "table", "inet", "cut")
 
+    def make_whole(self):
+        """Undo each `cut` and `kill`, and wait until the nodes see each other."""
+        for k in range(NODES):
+            if "inet cut" in self._nft(k, "list", "tables"):
+                self.mend(k)
+        running = [one is not None and one.poll() is None for one in self._running]
+        self.start(*(k for k in range(NODES) if not running[k]))
+        end = time.monotonic() + UP_S
+        while set((found := state.nodes(self.settings)).values()) != {state.RUNNING}:
+            assert time.monotonic() < end, (found, self.log(0))
+            time.sleep(0.2)
+
     def inside(self, node, *words):
         """A command that runs where this node does."""
         return ["ip", "netns", "exec", self._spaces[node], *map(str, words)]
@@ -155,6 +167,7 @@ class Cluster:
             text=True,
         )
         assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def log(self, node):
         return (self.folder / f"node-{node}.log").read_text(errors="replace")[-3000:]
@@ -186,8 +199,8 @@ def _try(*words):
 
 
 @pytest.fixture(scope="session")
-def cluster():
-    """A `Cluster` of three nodes, all of them up; skipped, loudly, where it cannot be."""
+def cluster_session():
+    """A `Cluster` of three nodes; skipped, loudly, where it cannot be."""
     why = why_not()
     if why:
         words = f"the cluster was NOT TESTED: {why}"
@@ -197,7 +210,13 @@ def cluster():
     folder = Path(tempfile.mkdtemp(prefix="limpet-cluster"))
     try:
         with Cluster(folder) as made:
-            made.start()
             yield made
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def cluster(cluster_session):
+    """The same cluster for all tests; whole at the start of each, however the last one ended."""
+    cluster_session.make_whole()
+    return cluster_session

@@ -88,7 +88,6 @@ def lamp(sim_factory, broker_factory, tool):
 
 
 @pytest.mark.parametrize("only", [QUICK, pytest.param((), marks=pytest.mark.slow)])
-@pytest.mark.timeout(300)
 def test_limpet_holds_in_every_case(lamp, attack, only, record_property):
     port, broker = lamp
     code, report, junit = attack(

@@ -36,7 +36,6 @@ def test_a_board_run_without_a_board_says_so(home):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", ("SIM_RP2", "SIM_ESP32"))
 def test_all_unit_tests_pass_on_a_board(sim_factory, kind):
     done = board_run(sim_factory(kind))

@@ -18,7 +18,7 @@ from rig.peer import QUIET_S, WAIT_S, enrol, publish
 from rig.peer import Device as Peer
 from test_web import PASSWORD, limpet, log_in
 
-pytestmark = pytest.mark.xdist_group("cluster")
+pytestmark = [pytest.mark.xdist_group("cluster"), pytest.mark.timeout(600)]
 BACK_S = 90  # far more than it takes; what it takes is printed
 
 

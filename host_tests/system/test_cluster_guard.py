@@ -14,7 +14,7 @@ from limpet_kit.guard import alerts, thresholds
 from rig.mqtt_guess import PROGRAM
 from rig.peer import Device
 
-pytestmark = pytest.mark.xdist_group("cluster")
+pytestmark = [pytest.mark.xdist_group("cluster"), pytest.mark.timeout(600)]
 LIMIT_S = 3.0
 
 

@@ -13,7 +13,7 @@ from limpet_kit.secret import Secret
 from limpet_kit.watch import Watch
 from limpet_kit.wifi import Network
 
-pytestmark = pytest.mark.xdist_group("cluster")
+pytestmark = [pytest.mark.xdist_group("cluster"), pytest.mark.timeout(600)]
 NAMES = ("unit-1", "unit-2")
 
 

@@ -16,7 +16,7 @@ from limpet_kit.watch import Watch
 from limpet_kit.wifi import Network
 from rig.broker import free_port
 
-pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.mosquitto
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from limpet_kit.broker import rabbitmq_api, server
 from limpet_kit.broker.client import KitClient
 from rig.peer import QUIET_S, WAIT_S, Device
 
-pytestmark = pytest.mark.xdist_group("rabbitmq")
+pytestmark = [pytest.mark.xdist_group("rabbitmq"), pytest.mark.timeout(600)]
 
 
 @pytest.fixture

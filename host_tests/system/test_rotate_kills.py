@@ -11,7 +11,7 @@ from limpet_kit.ledger import ABANDONED, APPLIED, SENDING, SENT, VOID, Ledger
 from limpet_kit.secret import Secret
 from limpet_kit.wifi import Network
 
-pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.mosquitto
 
 
 class Killed(BaseException):
