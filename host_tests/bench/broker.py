@@ -112,7 +112,7 @@ class Bench:
 
     def __init__(self, kind: str, folder: Path) -> None:
         # By its address: RabbitMQ wants a node's name to have a dot.
-        chosen = settings.create(folder, [settings.LOOPBACK[1]], _port(), kind)
+        chosen = settings.create(folder, [settings.LOOPBACK[1]], server.free_port(count=4), kind)
         self.settings = chosen
         self.broker = server.open_broker(chosen)
         drawn = credentials.draw(chosen)  # one password for all: what it costs is not measured
@@ -225,14 +225,6 @@ def _name_server(kind: str) -> Iterator[None]:
         names.kill()
         names.wait()
         del os.environ["ERL_EPMD_PORT"]
-
-
-def _port() -> int:
-    """A port of loopback that is free, as are the three behind it: RabbitMQ takes them too."""
-    while True:
-        port = server.free_port()
-        if all(server.free_port(beside) == beside for beside in range(port + 1, port + 4)):
-            return port
 
 
 def _clients(bench: Bench, figures: Figures, count: int) -> None:

@@ -1,7 +1,6 @@
 """Real brokers for tests; the plug-in of the kit makes them."""
 
 import os
-import random
 import subprocess
 
 import pytest
@@ -41,9 +40,7 @@ def require(kind: str) -> None:
 def rabbitmq_session(tmp_path_factory):
     """A node, not started. In the end Erlang's name server goes too, if nobody else needs it."""
     require("rabbitmq")
-    # Below the ports of outgoing connections: while the node is down none of its four is taken.
-    folder, port = tmp_path_factory.mktemp("rabbitmq") / "broker", random.randrange(20000, 30000)
-    port = free_port(port, count=4)
+    folder, port = tmp_path_factory.mktemp("rabbitmq") / "broker", free_port(count=4)
     made = settings.create(folder, ["localhost"], port, "rabbitmq", hosts=["127.0.0.1"])
     broker = server.open_broker(made)
     yield broker

@@ -70,10 +70,12 @@ def foreground(tmp_path):
             env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
         )
         processes.append((process, folder))
+        said = []
         for line in process.stdout:
             if " is up: " in line:
                 return process, line
-        raise AssertionError("it ended before it was up")
+            said.append(line)
+        raise AssertionError(f"it ended before it was up: {said}")
 
     yield run
     for process, folder in processes:

@@ -49,7 +49,7 @@ class Kind:
     """
 
     prepare: Callable[[Settings], list[str]]
-    up_s: float = 10.0
+    up_s: float = 30.0  # far more than it takes, also on a busy machine
     stop_s: float = 5.0
 
 
@@ -399,11 +399,11 @@ def _of_node(settings: Settings) -> str:
 def free_port(wanted: int = 0, count: int = 1) -> int:
     """A TCP port of loopback that nobody listens on right now: `wanted` where that is so.
 
-    With `count` the next ones are free as well; from below those of outgoing connections, of which
-    one might have taken one of so many until they are used.
+    With `count` the next ones are free as well. Otherwise one from below those of outgoing
+    connections, of which one might take it until it is used, or while a broker is down.
     """
     with contextlib.ExitStack() as stack:
-        first = wanted or (random.randrange(*_LOW_PORTS) if count > 1 else 0)
+        first = wanted or random.randrange(*_LOW_PORTS)
         try:
             for port in range(first, first + count):
                 probe = stack.enter_context(socket.socket())
@@ -412,7 +412,7 @@ def free_port(wanted: int = 0, count: int = 1) -> int:
                 probe.listen()
         except (OSError, OverflowError):
             return free_port(count=count)
-        return first or int(probe.getsockname()[1])
+        return first
 
 
 def check_port(settings: Settings) -> None:
