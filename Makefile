@@ -4,17 +4,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= auto
+PYTEST := $(BIN)/python -m pytest
 
 .PHONY: demo test test-slow test-board bench bench-storm bench-broker lint format clean
 
 demo: $(STAMP)
 	@$(BIN)/limpet demo --json
 
+# Real programs share the machine with a second test: who fails beside it is asked again alone, and
+# fails for good where it fails again. The first failure stays in the output.
 test: $(STAMP) lint
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow"
+	@$(PYTEST) -n $(WORKERS) --dist loadgroup -m "not slow" || { [ $$? -eq 1 ] && \
+	echo "FAILED BESIDE OTHER TESTS, see above; each of them once more, alone:" && \
+	$(PYTEST) -n 1 --dist loadgroup --last-failed --last-failed-no-failures none --exitfirst -m "not slow"; }
 
 test-slow: $(STAMP)
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	@$(PYTEST) -n $(WORKERS) --dist loadgroup
 
 # make test-board PORT=/dev/ttyACM0 (or sim:NAME): the library's unit tests on a board
 test-board: $(STAMP)
