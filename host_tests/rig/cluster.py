@@ -22,7 +22,9 @@ __all__ = ["cluster", "cluster_session"]
 
 NODES = 3
 UP_S = 180  # a busy machine; 30 s for three on two free cores
+_STEADY_S = 10  # after a cut a node may leave once more, when it has already come back
 _PREFIX = "limpet-n"
+_CONTROL = "/usr/lib/rabbitmq/bin/rabbitmqctl"  # Debian's in PATH becomes another user
 
 
 def why_not():
@@ -52,6 +54,7 @@ class Cluster:
             folder / "broker", [self.hosts[0]], 8883, settings.RABBITMQ, hosts=self.hosts
         )
         self._running = [None] * NODES
+        self._disturbed = False  # since the nodes were last seen to be together
 
     def __enter__(self):
         run("ip", "link", "add", self._bridge, "type", "bridge")
@@ -113,12 +116,14 @@ class Cluster:
 
     def kill(self, node):
         """kill -9: of the node, and of the program that started it."""
+        self._disturbed = True
         self._running[node].kill()
         self._running[node].wait()
         server.open_broker(dataclasses.replace(self.settings, node=node)).kill()
 
     def cut(self, node):
         """No other node reaches this one any more; clients still do."""
+        self._disturbed = True
         others = ", ".join(host for host in self.hosts if host != self.hosts[node])
         rules = (
             "table inet cut {\n"
@@ -139,14 +144,26 @@ class Cluster:
                 self.mend(k)
         running = [one is not None and one.poll() is None for one in self._running]
         self.start(*(k for k in range(NODES) if not running[k]))
-        end = time.monotonic() + UP_S
-        while set((found := state.nodes(self.settings)).values()) != {state.RUNNING}:
+        end, whole = time.monotonic() + UP_S, None
+        while whole is None or (self._disturbed and time.monotonic() < whole + _STEADY_S):
+            found = state.nodes(self.settings)
+            together = set(found.values()) == {state.RUNNING}
+            whole = (whole or time.monotonic()) if together else None
             assert time.monotonic() < end, (found, self.log(0))
             time.sleep(0.2)
+        self._disturbed = False
 
     def inside(self, node, *words):
         """A command that runs where this node does."""
         return ["ip", "netns", "exec", self._spaces[node], *map(str, words)]
+
+    def tell(self, node, *words):
+        """`rabbitmqctl`, at this node."""
+        folder = self.settings.folder
+        tls = f"-proto_dist inet_tls -ssl_dist_optfile {folder}/node-{node + 1}/tls.config"
+        where = ["--longnames", "--node", rabbitmq.name(self.settings, node)]
+        run("env", f"HOME={folder}", f"RABBITMQ_CTL_ERL_ARGS={tls}",
+            *self.inside(node, _CONTROL, *where, *words))  # fmt: skip
 
     def outside(self, number):
         """An address from which clients can come, from 1 on."""

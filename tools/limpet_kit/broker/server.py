@@ -35,6 +35,7 @@ TAKEN = ".taken"  # which export the running broker was last seen to have read, 
 TAKEN_S = 10.0  # for a running broker to take an export
 APART_S = 1.0  # between two reloads: one of 100,000 accounts keeps everybody waiting for 0.6 s
 _KILL_S = 5.0
+_LOOK_S = 2.0  # between two looks whether a node is stuck
 _LOW_PORTS = (20000, 32000)
 
 
@@ -97,8 +98,9 @@ class Broker:
                 self.kill()
                 raise
 
-    def wait(self) -> int:
-        """Wait for the end of a broker that this object started; its exit code."""
+    def wait(self) -> int | None:
+        """Wait for the end of a broker that this object started; its exit code, or None for one
+        that has to be started again."""
         assert self._child is not None, "start() comes first"
         return self._child.wait()
 
@@ -223,6 +225,17 @@ class Nodes(Broker):
             return client.login(settings, account, settings.kit_password()) == connect.ACCEPTED
         except KitError:
             return False
+
+    def wait(self) -> int | None:
+        """The same; a node that is stuck (`rabbitmq.Stuck`) is ended here, and gives None."""
+        assert self._child is not None, "start() comes first"
+        stuck = rabbitmq.Stuck(self.settings)
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self._child.wait(_LOOK_S)
+            if stuck.look():
+                self.stop()
+                return None
 
     def _wait_until_up(self, child: subprocess.Popen[bytes], wait_s: float) -> None:
         end = time.monotonic() + wait_s

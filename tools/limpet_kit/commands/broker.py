@@ -305,8 +305,15 @@ def foreground(chosen: settings.Settings) -> int:
     for number in caught:
         signal.signal(number, forward)
     with timekeeper.Timekeeper(chosen.alone):
-        Console().line(f"{chosen.server} is up: {describe(chosen)}. Ctrl-C stops it.")
-        code = broker.wait()
+        console = Console()
+        console.line(f"{chosen.server} is up: {describe(chosen)}. Ctrl-C stops it.")
+        while (code := broker.wait()) is None and not wanted:
+            console.warn("the node was cut off and could not come back; it is started anew")
+            try:
+                broker.start(log=False)
+            except KitError:
+                if not wanted:
+                    raise
     if not wanted:
         raise KitError(f"The broker ended by itself, with code {code}.", NO_BROKER)
     return OK
