@@ -60,7 +60,7 @@ def rabbitmq_node(rabbitmq_session):
     lines = export.read_acl(broker.settings.folder).values()
     with client.KitClient(broker.settings) as kit:
         for device in {accounts.device_of(acl) for acl in lines} - {""}:
-            kit.clear(f"limpet/{device}", 5)
+            kit.clear(device, 5)
     server.sync(broker.settings, [], force=True)
 
 
