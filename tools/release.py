@@ -21,11 +21,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "lib" / "limpet"
-# Modules that few sketches need, and what they need besides the core.
-OPTIONAL: dict[str, list[list[str]]] = {
-    "outbox": [],
-    "smq": [],
-    "umqtt": [["umqtt.simple", "latest"], ["umqtt.robust", "latest"]],
+# What few sketches need: its modules, and what they need besides the core.
+OPTIONAL: dict[str, tuple[list[str], list[list[str]]]] = {
+    "outbox": (["outbox.py"], []),
+    "smq": (["smq.py", "smqwire.py"], []),
+    "umqtt": (["umqtt.py"], [["umqtt.simple", "latest"], ["umqtt.robust", "latest"]]),
 }
 UPLOAD = """\
 1. git tag vVERSION && git push --tags      (mip installs from the tag: github:ORG/limpet@vVERSION)
@@ -44,13 +44,12 @@ def version() -> str:
 
 def packages() -> dict[str, str]:
     """Path of each package.json, from the root, to its content."""
-    modules = sorted(file.name for file in LIBRARY.glob("*.py"))
-    core = [name for name in modules if name.removesuffix(".py") not in OPTIONAL]
+    optional = {module for modules, _ in OPTIONAL.values() for module in modules}
+    core = sorted({file.name for file in LIBRARY.glob("*.py")} - optional)
     found = {"package.json": _package(core, "lib/limpet/", [])}
-    for name, deps in OPTIONAL.items():
-        if f"{name}.py" in modules:
-            path = f"packages/{name}/package.json"
-            found[path] = _package([f"{name}.py"], "../../lib/limpet/", deps)
+    for name, (modules, deps) in OPTIONAL.items():
+        path = f"packages/{name}/package.json"
+        found[path] = _package(modules, "../../lib/limpet/", deps)
     return found
 
 

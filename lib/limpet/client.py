@@ -15,6 +15,14 @@ from .times import SERVERS
 from .topics import Router
 
 
+def parts(store, wifi, log, feed):
+    """Store, interface, status and watchdog of a client, made where they are None."""
+    status = Status(OFFLINE, log)
+    if wifi is None:
+        wifi = interface(status.log)
+    return store or vault.Vault(), wifi, status, feed or (lambda: None)
+
+
 class Life:
     """What every client of ours has: starting, closing, and what it is doing.
 
@@ -110,12 +118,8 @@ class Client(Life):
         random=random_bits,
         time_servers=SERVERS,
     ):
-        store = store or vault.Vault()
-        status = Status(OFFLINE, log)
-        log = status.log
-        self._router = Router(log)
-        if wifi is None:
-            wifi = interface(log)
+        store, wifi, status, feed = parts(store, wifi, log, feed)
+        self._router = Router(status.log)
         keeper = Keeper(
             store,
             Logins(store, random),
@@ -128,7 +132,7 @@ class Client(Life):
             status,
             keepalive,
             clean,
-            feed or (lambda: None),
+            feed,
             time_servers,
         )
         super().__init__(keeper, status)

@@ -8,141 +8,39 @@ import struct
 
 from micropython import const
 
-from . import record, vault
-from .client import Life
-from .dial import Dialler, interface
-from .errors import Lost, Refused
+from . import record
+from .client import Life, parts
+from .dial import Dialler
+from .errors import Lost
 from .flight import RAISE, Flight
 from .keeper import Keeper
-from .link import Link
 from .logins import Logins, random_bits
-from .packets import In
-from .session import Session
-from .status import OFFLINE, ONLINE, Status
+from .smqwire import TAKEN, Frames, SmqLink, SmqSession, frame
+from .status import ONLINE
 from .times import SERVERS
 
 _SELF = const("self")  # the topic of what is sent to this client alone
-_TAKEN = const("TAKEN")  # state: somebody else logged in with this device's account
 
-_INIT = const(1)
-_CONNACK = const(3)
 _SUBSCRIBE = const(4)  # this one, Create and Createsub are answered by their number and one
 _CREATE = const(6)
 _PUBLISH = const(8)
-_DISCONNECT = const(11)
-_PONG = const(13)
 _OBSERVE = const(14)
-_CHANGE = const(16)
 _CREATESUB = const(17)
 _MOST = const(65_520)  # bytes of payload that the broker can pass on
 _MAX_RUNNING = const(16)  # handlers at work before messages for more of them are dropped
 _GET = const(b"GET %s HTTP/1.0\r\nSimpleMQ: 1\r\nSendSmqHttpResponse: true\r\n\r\n")
 
 
-class Frames(In):
-    """A receive buffer for frames: u16 length, which counts itself, u8 type, body."""
-
-    def next(self):
-        """Find the next whole frame; False when there is none yet. Raises Lost when malformed."""
-        at = self.end
-        left = self.have - at
-        if left < 3 or left < self.size(at):
-            return self._wait(at)
-        self.op = self.buf[at + 2]
-        self.at = at + 3
-        self.end = at + self.size(at)
-        return True
-
-    def size(self, at):
-        """The length that the frame at `at` claims; nothing is allocated for it."""
-        size = self.buf[at] << 8 | self.buf[at + 1]
-        if not 3 <= size <= len(self.buf):
-            raise Lost("MALFORMED", size)
-        return size
-
-
-class _Link(Link):
-    """Its login: an HTTP head or none, Init, Connect, Connack."""
-
-    def __init__(self, keeper):
-        super().__init__()
-        self._keeper = keeper
-
-    def login(self):
-        """A generator of this connection's address (etid). It reads no byte too many."""
-        frames = self._keeper.in_
-        buf = frames.buf
-        self._step = "HTTP"
-        n = 0
-        while n < 3 or (buf[0] == 72 and buf[n - 4 : n] != b"\r\n\r\n"):  # 72: "H" of HTTP
-            if n == len(buf):
-                break
-            n += yield from self.read(frames.view[n : n + 1])
-        if buf[0] == 72:
-            if n == len(buf) or buf[9:12] != b"200":
-                raise Lost("HTTP", bytes(buf[9:12]))
-            n = 0
-        if (yield from self._next(frames, n)) != _INIT or buf[3] != 1:
-            raise Lost("HTTP")
-        yield from self.write(self._keeper.connect())
-        self._step = "CLOSED_ON_LOGIN"
-        if (yield from self._next(frames, 0)) != _CONNACK or frames.end < 8:
-            raise Lost("MALFORMED", "Connack")
-        code = buf[3]
-        if code > 2:
-            raise Refused("REFUSED", code)
-        if code:
-            raise Lost("CONNACK", code)
-        return struct.unpack_from(">I", buf, 4)[0]
-
-    def _next(self, frames, n):
-        end = 3
-        while n < end or end == 3:
-            if n >= 3:
-                end = frames.end = frames.size(0)
-                if n == end:
-                    break
-            n += yield from self.read(frames.view[n:end])
-        return frames.buf[2]
-
-
-def _frame(op, body):
-    return struct.pack(">HB", 3 + len(body), op) + body
-
-
-class _Session(Session):
-    PING = b"\0\3\x0c"
-    DISCONNECT = b"\0\3\x0b"
-
-    def _handle(self, in_):
-        op = in_.op
-        body = bytes(in_.view[in_.at : in_.end])
-        if op == _PUBLISH and len(body) >= 12:
-            self.counters.received += 1
-            self.on_publish(struct.unpack(">III", body), body[12:])
-        elif (op, body[5:]) == self._wanted:
-            self._codes = None if body[0] else struct.unpack(">I", body[1:5])[0]
-            self._granted.set()
-        elif op == _CHANGE and len(body) == 8:
-            self.on_publish(struct.unpack(">II", body), None)
-        elif op == _DISCONNECT:
-            if body == b"reconnect":
-                raise Refused(_TAKEN)
-            raise Lost("CLOSED", "by the server")
-        elif op != _PONG or body:
-            raise Lost("MALFORMED", op)
-
-
 class _Keeper(Keeper):
     """Keeps the connection, and restores what the broker has forgotten after each login."""
 
-    Session = _Session
+    Session = SmqSession
 
     def __init__(self, path, receive, store, wifi, random, status, *rest):
         self.etid = self._running = 0
         self.asked = []  # (_SUBSCRIBE or _OBSERVE, topic or address, sub-topic or None, handler)
         self._request = _GET % path.encode()
-        dialler = Dialler(lambda: _Link(self))
+        dialler = Dialler(lambda: SmqLink(self))
         flight = Flight(1, 1, RAISE)  # stays empty: SMQ acknowledges no message
         logins = Logins(store, random)
         frames = Frames(receive)
@@ -182,7 +80,7 @@ class _Keeper(Keeper):
         await self._kit.wiped()  # the scrub, if one is due
 
     def _state(self, failure, kind):
-        return _TAKEN if failure.code == _TAKEN else super()._state(failure, kind)
+        return TAKEN if failure.code == TAKEN else super()._state(failure, kind)
 
     def ask(self, op, what, sub, handler):
         """Subscribe or observe, now or with the login, and again after each."""
@@ -195,7 +93,7 @@ class _Keeper(Keeper):
         tid = await self._id(session, _CREATE if op == _OBSERVE else op, what)
         await self._id(session, _CREATESUB, sub)
         if op == _OBSERVE and tid is not None:
-            await session.send(_frame(op, struct.pack(">I", tid)))
+            await session.send(frame(op, struct.pack(">I", tid)))
 
     async def _id(self, session, op, name):
         """A topic's or sub-topic's id, None when refused; what is none by name is its own."""
@@ -206,9 +104,9 @@ class _Keeper(Keeper):
         key = op == _CREATESUB, name
         name = name.encode()
         if op == _SUBSCRIBE or key not in self._ids:
-            self._ids[key] = await session.ask((op + 1, name), _frame(op, name))
+            self._ids[key] = await session.ask((op + 1, name), frame(op, name))
             if self._ids[key] is None:
-                self._status.log("the server refused the topic %s" % key[1])
+                self._status.log("refused: topic %s" % key[1])
         return self._ids[key]
 
     async def publish(self, to, payload, sub):
@@ -222,7 +120,7 @@ class _Keeper(Keeper):
             if tid is None or sub is None:
                 return False
             ids = struct.pack(">III", tid, self.etid, sub)
-            await session.send(_frame(_PUBLISH, ids + payload))
+            await session.send(frame(_PUBLISH, ids + payload))
         except Lost:
             pass
         return not session.failure
@@ -252,7 +150,7 @@ class _Keeper(Keeper):
             if hasattr(result, "send"):
                 await result
         except Exception as e:
-            self._status.log("failed: %s" % repr(e))
+            self._status.log("failed: %r" % e)
         self._running -= 1
 
 
@@ -276,11 +174,9 @@ class Client(Life):
         random=random_bits,
         time_servers=SERVERS,
     ):
-        status = Status(OFFLINE, log)
-        wifi = interface(status.log) if wifi is None else wifi
-        rest = keepalive, True, feed or (lambda: None), time_servers
-        keeper = _Keeper(path, receive, store or vault.Vault(), wifi, random, status, *rest)
-        super().__init__(keeper, status)
+        store, wifi, status, feed = parts(store, wifi, log, feed)
+        rest = keepalive, True, feed, time_servers
+        super().__init__(_Keeper(path, receive, store, wifi, random, status, *rest), status)
 
     @property
     def etid(self):
@@ -314,7 +210,7 @@ class Client(Life):
         server refuses the topic, it is dropped and counted; SMQ acknowledges nothing."""
         payload = payload.encode() if isinstance(payload, str) else payload
         if len(payload) > _MOST:
-            raise ValueError("an SMQ message holds 65,520 bytes at most")
+            raise ValueError("SMQ: 65,520 bytes at most")
         if await self._keeper.publish(to, payload, sub):
             self.counters.published += 1
         else:
