@@ -123,7 +123,7 @@ def partitions(file):
 
 
 def test_the_vault_s_sectors_are_the_store_s():
-    from limpet.store import ITEMS
+    from limpet.region import ITEMS
 
     text = (FROZEN / "rp2" / "limpet_board.py").read_text()
     assert len(ITEMS) == SECTORS and f"VAULT = {SECTORS} * 4096" in text

@@ -4,6 +4,8 @@ from limpet import changes, record, seal, speak, vault
 from limpet.rules import encode
 from vault_rig import ANCHOR, CHIP, CONTROL_KEY, SECRET, MemoryStore, record_fields, vault_id
 
+PENDING, APPLIED, FAILED, STALE, WIPED = 1, 2, 3, 4, 5  # PROTOCOLS.md 6
+BY_FIELDS, BY_SPACE = 4, 5
 NEW = encode((3, b"B" * 23), (4, b"b" * 32))
 
 
@@ -35,7 +37,7 @@ class TestChanges(unittest.TestCase):
         return (ack[5], ack[6], int.from_bytes(ack[8:12], "big")), then
 
     def test_a_change_becomes_pending_and_keeps_what_it_does_not_name(self):
-        self.assertEqual(self.take(box(9)), ((speak.PENDING, 0, 9), changes.RESTART))
+        self.assertEqual(self.take(box(9)), ((PENDING, 0, 9), changes.RESTART))
         new = self.vault.read()
         self.assertEqual((new.one(3), new.one(4), new.generation), (b"B" * 23, b"b" * 32, 2))
         self.assertEqual((new.one(1), new.one(7), new.sequence), (b"lamp-7", CONTROL_KEY, 9))
@@ -43,10 +45,10 @@ class TestChanges(unittest.TestCase):
         # Nothing is taken while one waits; after it was confirmed the same box is applied.
         self.assertEqual(self.take(box(10)), (None, changes.NOTHING))
         self.vault.confirm(new)
-        self.assertEqual(self.take(box(9)), ((speak.APPLIED, 0, 9), changes.NOTHING))
-        self.assertEqual(self.take(box(8)), ((speak.STALE, 0, 8), changes.NOTHING))
+        self.assertEqual(self.take(box(9)), ((APPLIED, 0, 9), changes.NOTHING))
+        self.assertEqual(self.take(box(8)), ((STALE, 0, 8), changes.NOTHING))
         self.boot()
-        self.assertEqual(self.take(box(8)), ((speak.STALE, 0, 8), changes.NOTHING))
+        self.assertEqual(self.take(box(8)), ((STALE, 0, 8), changes.NOTHING))
 
     def test_repeated_fields_are_replaced_as_a_whole(self):
         anchors = encode((8, ANCHOR), (8, ANCHOR))
@@ -90,7 +92,7 @@ class TestChanges(unittest.TestCase):
             b"\x03",
         )
         for sequence, fields in enumerate(bad, 1):
-            wanted = (speak.FAILED, speak.BY_FIELDS, sequence)
+            wanted = (FAILED, BY_FIELDS, sequence)
             self.assertEqual(self.take(box(sequence, fields)), (wanted, changes.NOTHING))
             self.boot()
             self.assertEqual(self.take(box(sequence, fields)), (wanted, changes.NOTHING))
@@ -98,16 +100,16 @@ class TestChanges(unittest.TestCase):
 
     def test_no_space(self):
         self.store.room = 100
-        wanted = (speak.FAILED, speak.BY_SPACE, 1)
+        wanted = (FAILED, BY_SPACE, 1)
         self.assertEqual(self.take(box(1)), (wanted, changes.NOTHING))
 
     def test_a_wipe_names_the_device(self):
         self.assertEqual(
             self.take(box(1, encode((1, b"lamp-8")), 2)),
-            ((speak.FAILED, speak.BY_FIELDS, 1), changes.NOTHING),
+            ((FAILED, BY_FIELDS, 1), changes.NOTHING),
         )
         self.assertEqual(
-            self.take(box(2, encode((1, b"lamp-7")), 2)), ((speak.WIPED, 0, 2), changes.WIPE)
+            self.take(box(2, encode((1, b"lamp-7")), 2)), ((WIPED, 0, 2), changes.WIPE)
         )
         self.vault.wipe()
         self.assertIsNone(self.vault.read())

@@ -2,7 +2,7 @@ import asyncio
 import unittest
 
 from limpet.errors import Lost
-from limpet.flight import DROP, RAISE, WAIT, Flight, Message
+from limpet.flight import Flight, Message
 from limpet.packets import DUP, QOS1
 
 
@@ -10,7 +10,7 @@ def message(number):
     return Message(b"t", b"%d" % number, QOS1)
 
 
-def filled(count, window=2, queue=2, policy=WAIT):
+def filled(count, window=2, queue=2, policy="wait"):
     flight = Flight(window, queue, policy)
     for i in range(count):
         assert flight.put(message(i))
@@ -54,7 +54,7 @@ class TestFlight(unittest.TestCase):
         self.assertEqual(len(flight), 1)
 
     def test_ids_wrap_and_are_never_reused_in_flight(self):
-        flight = Flight(2, 2, WAIT)
+        flight = Flight(2, 2, "wait")
         kept = message(0)
         flight.put(kept)
         self.assertEqual(flight.next(0).pid, 2)
@@ -69,10 +69,10 @@ class TestFlight(unittest.TestCase):
 
     def test_a_full_queue_waits_drops_or_raises(self):
         self.assertFalse(filled(4).put(message(4)))
-        flight = filled(4, policy=RAISE)
+        flight = filled(4, policy="raise")
         with self.assertRaises(Lost):
             flight.put(message(4))
-        flight = filled(4, policy=DROP)
+        flight = filled(4, policy="drop")
         sent(flight)
         self.assertTrue(flight.put(message(4)))
         self.assertEqual((len(flight), flight.dropped), (4, 1))
@@ -108,7 +108,7 @@ class TestFlight(unittest.TestCase):
 
     def test_a_dropped_message_tells_who_waits_for_it(self):
         async def main():
-            flight = filled(3, policy=DROP)
+            flight = filled(3, policy="drop")
             m = message(3)
             flight.put(m)
             task = asyncio.create_task(m.wait())

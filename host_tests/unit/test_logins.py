@@ -1,6 +1,6 @@
 import unittest
 
-from limpet import logins, slots, speak, vault
+from limpet import logins, slots, vault
 from limpet.errors import Lost, Refused, Untrusted
 from vault_rig import CHIP, SECRET, MemoryStore, record_fields, vault_id
 
@@ -102,7 +102,7 @@ class TestLogins(unittest.TestCase):
         record = self.logins.record()
         self.assertEqual(record.one(3), b"1")
         ack = self.logins.acknowledgement(record)
-        self.assertEqual((ack[5], ack[6], ack[8:12]), (speak.FAILED, 1, b"\0\0\0\x07"))
+        self.assertEqual((ack[5], ack[6], ack[8:12]), (3, 1, b"\0\0\0\x07"))
 
     def test_both_lost_is_no_strike(self):
         self.enrol()

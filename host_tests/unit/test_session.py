@@ -5,7 +5,7 @@ from time import ticks_add, ticks_ms
 
 from limpet import packets, session
 from limpet.errors import Lost
-from limpet.flight import WAIT, Flight, Message
+from limpet.flight import Flight, Message
 from limpet.session import Session
 from limpet.status import Counters
 
@@ -70,7 +70,7 @@ class Rig:
         self.stream = Stream()
         self.readable = Ready()
         self.writable = Ready()
-        self.flight = Flight(window, 8, WAIT)
+        self.flight = Flight(window, 8, "wait")
         self.handled = []
         self.counters = Counters()
         self.session = Session(

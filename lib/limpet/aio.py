@@ -1,6 +1,7 @@
 """Where asyncio and the generators of waits (link.py) meet."""
 
 import asyncio
+from asyncio import wait_for_ms  # loads it now, not later amid a sketch's data
 
 
 async def drive(steps, step):
@@ -18,7 +19,7 @@ async def drive(steps, step):
             step(ms)
             if raw:
                 try:
-                    await asyncio.wait_for_ms(wait(raw, for_write), ms)
+                    await wait_for_ms(wait(raw, for_write), ms)
                 except asyncio.TimeoutError:
                     pass
             else:

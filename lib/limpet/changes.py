@@ -26,6 +26,12 @@ _ALLOWED = (
     tags.NETWORK,
     tags.NO_PINS,
 )
+_PENDING = const(1)  # states of an acknowledgement; 2, applied: speak.py
+_FAILED = const(3)
+_STALE = const(4)
+_WIPED = const(5)
+_BY_FIELDS = const(4)  # why a change failed; 1 to 3: slots.drop
+_BY_SPACE = const(5)
 NOTHING, RESTART, WIPE = 0, 1, 2  # what is to be done when the kit has the answer
 
 
@@ -72,7 +78,7 @@ def _take(vault, used, box):
     last = max(j.sequence, used.sequence)
     try:
         if sequence < last:
-            return speak.ack(used, speak.STALE, 0, sequence), NOTHING
+            return speak.ack(used, _STALE, 0, sequence), NOTHING
         if sequence == last:
             return speak.last_ack(used, j), NOTHING
         if operation == _WIPE:
@@ -85,8 +91,8 @@ def _take(vault, used, box):
 
 def _wipe(vault, used, sequence, fields):
     if fields != encode((tags.NAME, used.one(tags.NAME))):
-        return _fail(vault, used, sequence, speak.BY_FIELDS)
-    return speak.ack(used, speak.WIPED, 0, sequence), WIPE
+        return _fail(vault, used, sequence, _BY_FIELDS)
+    return speak.ack(used, _WIPED, 0, sequence), WIPE
 
 
 def _change(vault, used, operation, sequence, fields):
@@ -96,17 +102,17 @@ def _change(vault, used, operation, sequence, fields):
         new = merge(used.fields, fields, sequence)
         check(new)
     except (ValueError, LimpetError):
-        return _fail(vault, used, sequence, speak.BY_FIELDS)
+        return _fail(vault, used, sequence, _BY_FIELDS)
     try:
         slots.succeed(vault, used, new)
     except LimpetError:
-        return _fail(vault, used, sequence, speak.BY_SPACE)
-    return speak.ack(used, speak.PENDING, 0, sequence), RESTART
+        return _fail(vault, used, sequence, _BY_SPACE)
+    return speak.ack(used, _PENDING, 0, sequence), RESTART
 
 
 def _fail(vault, used, sequence, cause):
     vault.note(sequence=sequence, cause=cause)
-    return speak.ack(used, speak.FAILED, cause, sequence), NOTHING
+    return speak.ack(used, _FAILED, cause, sequence), NOTHING
 
 
 def merge(fields, change, sequence):

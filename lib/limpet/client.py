@@ -6,7 +6,7 @@ device code and bytes for nothing that it needs.
 
 from . import packets, vault
 from .dial import Dialler, interface
-from .flight import WAIT, Flight, Message
+from .flight import Flight, Message
 from .keeper import Keeper
 from .logins import Logins, random_bits
 from .session import DONE
@@ -111,7 +111,7 @@ class Client(Life):
         clean=True,
         window=8,
         queue=8,
-        full=WAIT,
+        full="wait",
         receive=2048,
         send=512,
         feed=None,

@@ -1,5 +1,7 @@
 """Following a client's changes of state; loaded when a sketch asks for them."""
 
+import asyncio
+
 
 class Events:
     """An asynchronous iterator over the changes from now on: (state, reason)."""
@@ -7,6 +9,9 @@ class Events:
     def __init__(self, status):
         self._status = status
         self._seen = status.count
+        if status.changes is None:
+            status.changes = []
+            status.changed = asyncio.Event()
 
     def __aiter__(self):
         return self

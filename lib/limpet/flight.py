@@ -8,11 +8,6 @@ from micropython import const
 from .errors import Lost
 from .packets import DUP
 
-# What happens to a publish when the queue is full.
-WAIT = "wait"
-DROP = "drop"  # the oldest message that is not on its way makes room
-RAISE = "raise"
-
 _FIRST_PID = const(2)  # 1 is SUBSCRIBE's (session.py)
 _LAST_PID = const(65535)
 
@@ -50,11 +45,12 @@ class Flight:
     """The queue. At most `window` messages are on their way at once, `queue` more may wait.
 
     They go out in the order in which they came, and again in that order on the next connection,
-    so the order of each topic is kept. `policy` is WAIT, DROP or RAISE.
+    so the order of each topic is kept. `policy` is what a publish does when it is full: "wait",
+    "raise", or "drop" the oldest that is not on its way.
     """
 
     def __init__(self, window, queue, policy):
-        if policy not in (WAIT, DROP, RAISE) or window < 1 or queue < 1:
+        if policy not in ("wait", "drop", "raise") or window < 1 or queue < 1:
             raise ValueError("policy is wait, drop or raise; window and queue are 1 or more")
         self._window = window
         self._limit = window + queue
@@ -76,9 +72,9 @@ class Flight:
         """
         messages = self._messages
         if len(messages) >= self._limit or self._waiting:
-            if self._policy == WAIT:
+            if self._policy == "wait":
                 return False
-            if self._policy == RAISE:
+            if self._policy == "raise":
                 raise Lost("FULL", len(messages))
             self.dropped += 1
             failure = Lost("DROPPED")

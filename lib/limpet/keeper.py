@@ -147,10 +147,10 @@ class Keeper:
         finally:
             self.hang_up(record)
 
-    async def reach(self, record, say):
-        """Connect; the session-present flag. `say()` makes what is written first: the CONNECT."""
+    async def reach(self, record, hello):
+        """Connect; the session-present flag. `hello()` makes what is written first: CONNECT."""
         # a task of its own: a handshake needs the stack (facts/rp2040-client.md 0.2)
-        return await asyncio.create_task(drive(self._dial(record, say), self._step))
+        return await asyncio.create_task(drive(self._dial(record, hello), self._step))
 
     def hang_up(self, record):
         """Close the link, if there is one, and wipe the record."""
@@ -159,13 +159,13 @@ class Keeper:
             self._link = None
         record.wipe()
 
-    def _dial(self, record, say):
+    def _dial(self, record, hello):
         """Interface and link, as a generator of waits (link.py); the session-present flag."""
         if self.wifi:
             yield from self.wifi.up(record)
         yield from self.times.before(record)
         gc.collect()
-        self._link, present = yield from self.dialler.dial(record, say)
+        self._link, present = yield from self.dialler.dial(record, hello)
         return present
 
     def _hello(self, record):

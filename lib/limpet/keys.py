@@ -39,7 +39,11 @@ class Keys:
     def __init__(self, store, external=None, sources=None):
         self.store = store
         self.external = external
-        self.sources = sources or _of_board() or (_STOCK + bytes([EXTERNAL] if external else []))
+        try:
+            from limpet_board import SOURCES as board
+        except ImportError:
+            board = _STOCK + bytes([EXTERNAL] if external else [])
+        self.sources = sources or board
 
     def secret(self, source, slot):
         """The 32 bytes for a record of this source in this slot, None when there are none."""
@@ -47,11 +51,3 @@ class Keys:
         if not key or len(key) != 32 or (source == PLAIN and key != bytes(32)):
             return None
         return key
-
-
-def _of_board():
-    try:
-        from limpet_board import SOURCES
-    except ImportError:
-        return None
-    return SOURCES

@@ -145,3 +145,6 @@ def _no_delay(raw, value):
         raw.setsockopt(getattr(socket, "IPPROTO_TCP", 6), getattr(socket, "TCP_NODELAY", 1), value)
     except OSError:
         pass  # a port without the option is slower, not broken
+
+
+gc.collect()  # what was left over from loading is room for the next module

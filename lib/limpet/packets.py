@@ -60,21 +60,19 @@ class Out:
         self.n = end + n - left - self.off
         return left
 
-    def _head(self, first, length):
+    def _head(self, op, size):
         """Put the fixed header right before the body."""
         buf = self.buf
-        off = _BODY - (
-            2 if length < 128 else 3 if length < 16384 else 4 if length < 2097152 else 5
-        )
+        off = _BODY - (2 if size < 128 else 3 if size < 16384 else 4 if size < 2097152 else 5)
         self.off = off
-        buf[off] = first
+        buf[off] = op
         while True:
             off += 1
-            if length < 128:
-                buf[off] = length
+            if size < 128:
+                buf[off] = size
                 return
-            buf[off] = length & 127 | 128
-            length >>= 7
+            buf[off] = size & 127 | 128
+            size >>= 7
 
 
 def _strings(parts):
@@ -82,10 +80,10 @@ def _strings(parts):
     return b"".join([len(p).to_bytes(2, "big") + p for p in parts])
 
 
-def _packet(first, body):
+def _packet(op, body):
     """A small packet as a bytearray, so that its owner can wipe it."""
     n = len(body)
-    head = bytes((first, n)) if n < 128 else bytes((first, n & 127 | 128, n >> 7))
+    head = bytes((op, n)) if n < 128 else bytes((op, n & 127 | 128, n >> 7))
     return bytearray(head + body)
 
 
@@ -159,12 +157,12 @@ class In:
         self.end = p + n
         return True
 
-    def _wait(self, pos):
+    def _wait(self, at):
         """Move what is incomplete to the front, so that the rest of it can follow."""
-        if pos:
-            left = self.have - pos
+        if at:
+            left = self.have - at
             if left:
-                self.buf[:left] = self.view[pos : self.have]
+                self.buf[:left] = self.view[at : self.have]
             self.have = left
             self.end = 0
         return False

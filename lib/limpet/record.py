@@ -28,7 +28,7 @@ class Record:
     """The fields of an opened box; `wipe` it when its secrets are no longer needed."""
 
     def __init__(self, fields, generation, vault_id, source, slot):
-        self.fields = fields  # a writable view
+        self.fields = fields  # writable
         self.generation = generation
         self.vault_id = vault_id
         self.source = source
@@ -64,11 +64,11 @@ def walk(fields):
     end = len(fields)
     while at < end:
         if at + 3 > end:
-            raise ValueError("fields")
+            raise ValueError
         tag, length = struct.unpack_from(">BH", fields, at)
         at += 3
         if at + length > end:
-            raise ValueError("fields")
+            raise ValueError
         yield tag, at, at + length
         at += length
 

@@ -6,10 +6,10 @@ from hashlib import sha256
 from micropython import const
 
 from .errors import LimpetError
-from .store import ITEMS
 
 _BLOCK = const(4096)
 _PAGE = const(256)  # rp2 programs whole pages of this size, esp32 anything
+ITEMS = ("box0", "box1", "key0", "key1", "log0", "log1", "wiped")  # in this order: store.py
 SECTORS = len(ITEMS)  # of 4096 bytes: what a raw region needs
 
 

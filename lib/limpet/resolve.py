@@ -74,4 +74,4 @@ def _info(host, port):
 
 
 def _is_number(host):
-    return ":" in host or not host.rsplit(".", 1)[-1].strip("0123456789")
+    return ":" in host or host.rsplit(".", 1)[-1].isdigit()

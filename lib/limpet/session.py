@@ -1,6 +1,8 @@
 """One MQTT 3.1.1 connection after CONNACK: writing, acknowledgements, keep-alive."""
 
 import asyncio
+import gc
+from asyncio import Event, Lock  # loads them now, not later amid a sketch's data
 from time import ticks_diff, ticks_ms
 
 from micropython import const
@@ -52,19 +54,19 @@ class Session:
         self.on_publish = on_publish
         self.counters = counters
         self._busy = False  # a packet is only partly written: nothing else may be
-        self._free = asyncio.Event()
+        self._free = Event()
         self._writer = None
         self._acks = bytearray()
         self._wanted = 0  # how many codes the SUBACK that is awaited must bring
         self._asked_at = 0
-        self._asking = asyncio.Lock()
-        self._granted = asyncio.Event()
+        self._asking = Lock()
+        self._granted = Event()
         self._codes = b""
         self._heard_at = self._sent_at = ticks_ms()
         self._sent = counters.bytes_out  # what it was at the last check
         self._pinged = False
         self.failure = None
-        self.ended = asyncio.Event()
+        self.ended = Event()
         in_.have = in_.end = 0
 
     def fail(self, failure):
@@ -289,3 +291,6 @@ class Session:
             if ticks_diff(now, self._sent_at) > half or (silent > half and not self._pinged):
                 self._pinged = True
                 self._put(self.PING, 0, len(self.PING))
+
+
+gc.collect()  # what was left over from loading is room for the next module

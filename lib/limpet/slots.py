@@ -3,11 +3,17 @@
 PROTOCOLS.md 3. Loaded when something changes, not at every start. Functions of a `vault.Vault`.
 """
 
+from micropython import const
+
 from . import rules, seal
 from .errors import LimpetError
 from .keys import EXTERNAL, PLAIN, PLATFORM, SOFT
 from .retry import REFUSED, UNTRUSTED
 from .vault import STRIKES
+
+_BY_REFUSAL = const(1)  # why a change failed, for the acknowledgement
+_BY_DISTRUST = const(2)
+_BY_NETWORK = const(3)
 
 
 def write(vault, source, vault_id, secret, fields):
@@ -101,9 +107,7 @@ def confirm(vault, used):
 
 def drop(vault, kind):
     """Give the pending record up and remember why, a class of failure; the confirmed one stays."""
-    from .speak import BY_DISTRUST, BY_NETWORK, BY_REFUSAL
-
-    cause = {REFUSED: BY_REFUSAL, UNTRUSTED: BY_DISTRUST}.get(kind, BY_NETWORK)
+    cause = {REFUSED: _BY_REFUSAL, UNTRUSTED: _BY_DISTRUST}.get(kind, _BY_NETWORK)
     found = vault.records()
     if len(found) == 2:
         sequence = max(vault.journal.sequence, found[1].sequence)

@@ -12,7 +12,7 @@ from . import record
 from .client import Life, parts
 from .dial import Dialler
 from .errors import Lost
-from .flight import RAISE, Flight
+from .flight import Flight
 from .keeper import Keeper
 from .logins import Logins, random_bits
 from .smqwire import TAKEN, Frames, SmqLink, SmqSession, frame
@@ -41,7 +41,7 @@ class _Keeper(Keeper):
         self.asked = []  # (_SUBSCRIBE or _OBSERVE, topic or address, sub-topic or None, handler)
         self._request = _GET % path.encode()
         dialler = Dialler(lambda: SmqLink(self))
-        flight = Flight(1, 1, RAISE)  # stays empty: SMQ acknowledges no message
+        flight = Flight(1, 1, "raise")  # stays empty: SMQ acknowledges no message
         logins = Logins(store, random)
         frames = Frames(receive)
         super().__init__(store, logins, dialler, wifi, self, flight, None, frames, status, *rest)

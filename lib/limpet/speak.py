@@ -2,20 +2,13 @@
 
 import struct
 
+from micropython import const
+
 from . import record, seal
 from .errors import LimpetError
 
-# States of an acknowledgement, and why a change failed.
-PENDING = 1
-APPLIED = 2
-FAILED = 3
-STALE = 4
-WIPED = 5
-BY_REFUSAL = 1
-BY_DISTRUST = 2
-BY_NETWORK = 3
-BY_FIELDS = 4
-BY_SPACE = 5
+_APPLIED = const(2)  # states of an acknowledgement; the others: changes.py
+_FAILED = const(3)
 
 
 def ack(used, state, cause, sequence):
@@ -37,8 +30,8 @@ def ack(used, state, cause, sequence):
 def last_ack(used, journal):
     """What the kit is to know after a login with `used`, the confirmed record."""
     if journal and journal.sequence > used.sequence:
-        return ack(used, FAILED, journal.cause, journal.sequence)
-    return ack(used, APPLIED, 0, used.sequence)
+        return ack(used, _FAILED, journal.cause, journal.sequence)
+    return ack(used, _APPLIED, 0, used.sequence)
 
 
 def proof(vault, nonce):

@@ -1,6 +1,5 @@
 """What a client is doing and why, for people and sketches; what it has done, in numbers."""
 
-import asyncio
 import json
 from time import ticks_diff, ticks_ms
 
@@ -44,9 +43,8 @@ class Status:
         self.counters = Counters()
         self.log = log or _silent
         self._next_at = None
-        self.changes = []  # the last of them: (state, reason)
+        self.changes = None  # the last of them, (state, reason), once somebody follows (events.py)
         self.count = 0
-        self.changed = asyncio.Event()
 
     def set(self, state, reason=""):
         """Enter a state, and tell whoever waits for it."""
@@ -56,11 +54,12 @@ class Status:
         self.reason = reason
         if self.log is not _silent:  # or each failure would load the sentences for nobody
             self.log("%s: %s" % (state, reason) if reason else state)
-        self.changes.append((state, reason))
-        if len(self.changes) > _KEPT:
-            self.changes.pop(0)
         self.count += 1
-        self.changed.set()
+        if self.changes is not None:
+            self.changes.append((state, reason))
+            if len(self.changes) > _KEPT:
+                self.changes.pop(0)
+            self.changed.set()
 
     def fail(self, state, failure, next_at):
         """Enter the state after a failure; `next_at` is the next try in ticks."""

@@ -11,7 +11,6 @@ from micropython import const
 from .errors import LimpetError
 
 _BLOCK = const(4096)
-ITEMS = ("box0", "box1", "key0", "key1", "log0", "log1", "wiped")
 
 
 def find():

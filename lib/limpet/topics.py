@@ -43,8 +43,8 @@ class Router:
         self._cache = {}
         self._running = 0
         self.device = ""
-        self.kit = lambda payload: None  # takes what the kit sends
-        self.time = lambda payload, retained: None  # takes the kit's time
+        self.kit = None  # a function: takes what the kit sends
+        self.time = None  # the same: takes the kit's time, and whether it was retained
 
     def named(self, name):
         """Take the device's name, once the vault was read."""

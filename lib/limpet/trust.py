@@ -4,6 +4,7 @@ mbedTLS checks the chain. What it lets through or says badly is checked here, in
 verify_callback, before the first byte of CONNECT. The codes are explained in README.md.
 """
 
+import gc
 import hashlib
 
 import tls
@@ -162,3 +163,6 @@ def plain(text):
     if isinstance(text, str):
         text = text.strip().replace("\n", "; ").encode()
     return bytes([c if 32 <= c < 127 else 63 for c in text[:_LONGEST]]).decode()
+
+
+gc.collect()  # what was left over from loading is room for the next module

@@ -4,6 +4,7 @@ There is no state but the slots: one valid record is confirmed; of two the highe
 pending and the other confirmed. Every step may be cut by a power failure.
 """
 
+import gc
 import os
 
 from . import clock, record, seal
@@ -87,10 +88,13 @@ class Vault:
             self._fault = LimpetError("VAULT_SOURCE", source)
             return None
         secret = self.keys.secret(source, slot)
-        fields = secret and seal.open(seal.RECORD, box, secret, self.aad)
-        if not fields:
+        opened = secret and seal.open(seal.RECORD, box, secret, self.aad)
+        if not opened:
             self._fault = LimpetError("VAULT_CLOSED")
             return None
+        fields = bytearray(opened)  # half a KB less than the box, for as long as a login takes
+        for i in range(len(opened)):
+            opened[i] = 0
         try:
             if not record.newer(fields):
                 return Record(fields, generation, vault_id, source, slot)
@@ -154,15 +158,18 @@ class Vault:
             return bool(self.journal.scrub)
         return self.store.read("wiped") is not None
 
-    def _load_journal(self, found):
-        wanted = (found[0].vault_id, found[0].generation) if found else None
+    def _load_journal(self, records):
+        wanted = (records[0].vault_id, records[0].generation) if records else None
         if wanted != self.journal_of:
             self.journal_of = wanted
             self.journal = None
-            if found:
-                self.journal = Journal(self.store, self.journal_key(found[0]))
+            if records:
+                self.journal = Journal(self.store, self.journal_key(records[0]))
 
-    def journal_key(self, r):
+    def journal_key(self, used):
         """The key under which a journal goes with this record."""
-        prk = seal.hmac(r.vault_id, self.keys.secret(r.source, r.slot))
-        return seal.expand(prk, b"limpet/1/journal/", bytes([r.source]))
+        prk = seal.hmac(used.vault_id, self.keys.secret(used.source, used.slot))
+        return seal.expand(prk, b"limpet/1/journal/", bytes([used.source]))
+
+
+gc.collect()  # what was left over from loading is room for the next module

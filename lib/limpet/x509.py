@@ -1,7 +1,8 @@
 """The little DER reader that trust needs (X.690 DER, RFC 5280 certificates).
 
 Loops, no recursion: it runs on top of mbedTLS's frames on a stack of 8 KB. Every function takes
-a buffer and offsets and raises ValueError for what is malformed; nothing is kept of the buffer.
+a buffer and offsets and raises ValueError, for nobody to read, for what is malformed; nothing is
+kept of the buffer.
 """
 
 from micropython import const
@@ -40,22 +41,22 @@ _RSA_BITS = const(2048)  # the least that is accepted (NIST SP 800-131A)
 def element(buf, at, end):
     """The element at `at`: (tag, start of content, end of content)."""
     if end - at < 2:
-        raise ValueError("truncated")
+        raise ValueError  # truncated
     tag = buf[at]
     n = buf[at + 1]
     at += 2
     if tag & 31 == 31:
-        raise ValueError("long tag")
+        raise ValueError  # long tag
     if n & 128:
         k = n & 127
         if not 0 < k < 4 or at + k > end:
-            raise ValueError("bad length")
+            raise ValueError  # bad length
         n = 0
         for _ in range(k):
             n = n << 8 | buf[at]
             at += 1
     if at + n > end:
-        raise ValueError("truncated")
+        raise ValueError  # truncated
     return tag, at, at + n
 
 
@@ -63,7 +64,7 @@ def expect(buf, at, end, tag):
     """The content of the element at `at`, which must have this tag: (start, end)."""
     found, start, stop = element(buf, at, end)
     if found != tag:
-        raise ValueError("unexpected element")
+        raise ValueError  # unexpected element
     return start, stop
 
 
@@ -115,14 +116,14 @@ class Certificate:
             if tag == _BOOLEAN:  # critical
                 tag, first, stop = element(der, stop, at)
             if tag != _OCTETS:
-                raise ValueError("bad extension")
+                raise ValueError  # bad extension
             if kind == _SUBJECT_ALT_NAME:
                 if self.names:
-                    raise ValueError("two subjectAltNames")
+                    raise ValueError  # two subjectAltNames
                 self.names = expect(der, first, stop, SEQUENCE)
             elif kind == _EXTENDED_KEY_USAGE:
                 if self.usage:
-                    raise ValueError("two extendedKeyUsages")
+                    raise ValueError  # two extendedKeyUsages
                 self.usage = expect(der, first, stop, SEQUENCE)
             elif kind == _NAME_CONSTRAINTS:
                 self.constrained = True
@@ -176,10 +177,10 @@ def when(der, tag, start, end):
     digits = end - start - 1
     wanted = 12 if tag == _UTC_TIME else 14 if tag == _GENERALIZED_TIME else 0
     if not wanted or digits != wanted or der[end - 1] != 90:
-        raise ValueError("bad time")
+        raise ValueError  # bad time
     for i in range(start, end - 1):
         if not 48 <= der[i] <= 57:
-            raise ValueError("bad time")
+            raise ValueError  # bad time
     year = _two(der, start)
     if wanted == 14:
         year = year * 100 + _two(der, start + 2)
@@ -189,7 +190,7 @@ def when(der, tag, start, end):
     month, day = _two(der, at), _two(der, at + 2)
     hour, minute, second = _two(der, at + 4), _two(der, at + 6), _two(der, at + 8)
     if not (1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and minute < 60 and second < 61):
-        raise ValueError("bad time")
+        raise ValueError  # bad time
     return days(year, month, day) * 86400 + hour * 3600 + minute * 60 + second
 
 

@@ -1,9 +1,5 @@
 from .errors import LimpetError
 
-WAIT: str
-DROP: str
-RAISE: str
-
 class Message:
     topic: str
     payload: bytes
