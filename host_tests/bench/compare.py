@@ -491,33 +491,36 @@ class Goal:
 def goals(bench: Bench) -> list[Goal]:
     """All that can be measured here."""
 
-    def times(row: str, factor: float, base: float | None) -> float | None:
+    def times(factor: float, base: float | None) -> float | None:
         return None if base is None else factor * base
 
-    floor = bench.median("connect_ms", "floor")
-    wake = bench.median("wake_up", "floor")
+    def floor(row: str) -> float | None:
+        return bench.median(row, "floor")
+
+    wake = floor("wake_up")
     wake = None if wake is None else wake - 29
     bounds = [
-        times("window_rate", 1.2, bench.best("window_rate", max)),
-        times("window_rate", 0.95, bench.median("window_rate", "floor")),
+        times(1.2, bench.best("window_rate", max)),
+        times(0.95, floor("window_rate")),
     ]
     window = ("window_rate", min((b for b in bounds if b is not None), default=None))
     rows = [
-        Goal("QoS 0 publish, CPU <= 9 us", "qos0_us", 9),
+        # In us both were set as 9, where the floor was 3.3 and 4.8: machines differ by a half.
+        Goal("QoS 0 publish, CPU <= 2.7 x floor", "qos0_us", times(2.7, floor("qos0_us"))),
         Goal("QoS 0 publish, 1 record", "qos0_records", 1.005),
         Goal("QoS 0 publish, 86 B", "qos0_wire", 86.5),
         Goal("QoS 0 publish, awaited, 0 B allocated", "qos0_bytes", 0),
         Goal(
             "QoS 1 one at a time, >= 10 x best peer",
             "qos1_rate",
-            times("qos1_rate", 10, bench.best("qos1_rate", max)),
+            times(10, bench.best("qos1_rate", max)),
             True,
         ),
         # 16 in 50 ms are 320/s for anybody, so the floor bounds the factor.
         Goal("QoS 1, window 16, 50 ms, >= 1.2 x best peer or 95 % of the floor", *window, True),
-        Goal("receive QoS 0, CPU <= 9 us", "receive_us", 9),
+        Goal("receive QoS 0, CPU <= 1.9 x floor", "receive_us", times(1.9, floor("receive_us"))),
         Goal("receive QoS 0, <= 100 B", "receive_bytes", 100),
-        Goal("connect <= 1.3 x floor", "connect_ms", times("connect_ms", 1.3, floor)),
+        Goal("connect <= 1.3 x floor", "connect_ms", times(1.3, floor("connect_ms"))),
         # 466 of the floor's 495 with a shorter account: one TLS record less.
         Goal("wake cycle, up <= floor - 29 B", "wake_up", wake),
         Goal("wake cycle, 4 round trips", "wake_trips", 4.5),
