@@ -242,6 +242,41 @@ def test_a_unit_may_be_renamed_by_replacing_it(board, broker):
         assert kit.wait(lambda topic, payload: topic.startswith("limpet/lamp-1/"), 1) is None
 
 
+def test_ledger_rename(board, broker, sim_factory):
+    """Only the board that has the name, only to a free one, and finished where it was cut."""
+
+    def rename(port, old, new, code=OK):
+        where = ["--broker", broker.settings.folder]
+        done = subprocess.run(
+            [sys.executable, "-m", "limpet_kit", "ledger", "rename", old, new, port, *where],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "LIMPET_WIFI": NETWORKS},
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    port, spare = f"sim:{board.name}", sim_factory()
+    with Board(f"sim:{spare.name}") as opened:
+        install.library(opened, lambda done, total: None)
+        install.application(opened)
+    enroll(board, broker, "--name", "lamp-1")
+    enroll(spare, broker, "--name", "lamp-2")
+    assert "is lamp-2, not lamp-1" in rename(f"sim:{spare.name}", "lamp-1", "lamp-3", ENROLLED)
+    assert "lamp-2 is taken" in rename(port, "lamp-1", "lamp-2", ENROLLED)
+    assert "already" in rename(port, "lamp-1", "lamp-1", USAGE)
+    assert "no unit lamp-9" in rename(port, "lamp-9", "lamp-3", USAGE)
+    online_as(broker, "lamp-1", "lamp-2")
+    assert "lamp-1 is lamp-3 now" in rename(port, "lamp-1", "lamp-3")
+    online_as(broker, "lamp-2", "lamp-3")
+    cut = ("--replace", "lamp-3", "--name", "lamp-4", "--yes")
+    enroll(board, broker, *cut, at="registered", who="kit", code=KILLED)
+    assert "lamp-3 is lamp-4 now" in rename(port, "lamp-3", "lamp-4")
+    online_as(broker, "lamp-2", "lamp-4")
+
+
 def test_another_ledgers_board_is_taken_over_only_when_told(board, broker, home, monkeypatch):
     enroll(board, broker, "--name", "lamp-1")
     for file in ("ledger.db", "kit.key"):

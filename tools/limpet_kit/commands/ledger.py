@@ -16,6 +16,7 @@ from ..console import Console, csv_cell
 from ..errors import OK, REFUSED, USAGE, KitError
 from ..ledger import NEW, Ledger, Unit
 from . import action as add_action
+from . import rename
 
 HELP = "list the enrolled units, give up what was cut, clear alerts"
 EPILOG = "example:  limpet ledger list && limpet ledger show lamp-1"
@@ -44,6 +45,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "import", "take the units of a copy that are not here", "limpet ledger import copy.db"
     )
     taken.add_argument("file", metavar="FILE", type=Path, help="what `ledger backup` made")
+    rename.arguments(
+        action(
+            "rename",
+            "give a unit another name, over its cable",
+            "limpet ledger rename unit-3 lamp-3 /dev/ttyACM0 --wifi networks.txt",
+        )
+    )
     dropped = action(
         "drop",
         "give up an enrolment that was cut before it had an account at the broker",
@@ -68,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
             return _backup(console, ledger, args.file)
         if args.action == "clear":
             return _clear(console, ledger, _named(ledger, args.name))
+        if args.action == "rename":
+            return rename.run(console, ledger, _named(ledger, args.name), args)
         return _drop(console, ledger, args.name)
 
 

@@ -1,0 +1,74 @@
+"""`limpet ledger rename`: another name for a unit, over its cable.
+
+A name stands in the board's sealed record, in its topics and in its account's rights, so another
+one is a new credential: the unit takes its own place, and nothing is gone before that works.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .. import enrolment, install, paths
+from ..board import Board
+from ..broker import settings
+from ..console import Console
+from ..errors import ENROLLED, OK, USAGE, KitError
+from ..ledger import Ledger, Unit
+from . import enroll
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    parser.add_argument("name", help="what it is called now")
+    parser.add_argument("new", metavar="NEW", help="what it is to be called")
+    parser.add_argument("port", metavar="PORT", help="device path of the board, or sim:NAME")
+    parser.add_argument(
+        "--broker", metavar="DIR", type=Path, help="the broker's folder (default: the kit's own)"
+    )
+    parser.add_argument("--wifi", metavar="FILE", help="networks and keys, mode 0600; - for stdin")
+    parser.add_argument("--no-wifi", action="store_true", help="the board is on a cable")
+    parser.add_argument(
+        "--wait",
+        metavar="SECONDS",
+        type=float,
+        default=enrolment.ONLINE_S,
+        help="for the login (default: %(default).0f)",
+    )
+
+
+def run(console: Console, ledger: Ledger, old: Unit, args: argparse.Namespace) -> int:
+    """Do it, or go on where it was cut; the exit code. `old` is the unit as it is called."""
+    if args.new == args.name:
+        raise KitError(f"It is called {args.name} already.", USAGE)
+    chosen = settings.load(args.broker or paths.home() / "broker")
+    plan = enroll.plan(
+        argparse.Namespace(
+            **vars(args) | {"name": args.new, "replace": args.name, "yes": True},
+            force=False,
+            prefix="",
+        )
+    )
+
+    def step(name: str, words: str) -> None:
+        console.line(f"  {name:<11} {words}")
+
+    with Board(args.port) as board:
+        board.calm(install.harmless())
+        found = enrolment.held(ledger, enrolment.look(board))
+        if not found or (found.name != args.name and not _was_cut(found, old, args.new)):
+            is_what = found.name if found else "no unit of this ledger"
+            raise KitError(
+                f"The board at {args.port} is {is_what}, not {args.name}. Nothing was changed.",
+                ENROLLED,
+            )
+        unit = enrolment.enroll(board, ledger, chosen, plan, step)
+        unit = enrolment.activate(board, ledger, chosen, unit, step, args.wait)
+    console.line(f"{args.name} is {unit.name} now, and online.")
+    console.result({"ok": True, "name": unit.name, "was": args.name, "port": args.port})
+    return OK
+
+
+def _was_cut(found: Unit, old: Unit, new: str) -> bool:
+    """Whether the board carries the new name already, and the old one has not gone yet."""
+    return found.name == new and found.replaces == old.vault
