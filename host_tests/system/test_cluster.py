@@ -389,7 +389,7 @@ def test_nodes_die_are_cut_off_and_come_back(cluster, tmp_path, record_property,
             cut = fleet.back(kit, 1)
             fleet.pulse(kit, 2)
             cluster.mend(1)
-            end = time.monotonic() + BACK_S
+            end = time.monotonic() + 2 * BACK_S  # it may hang, and be started anew
             while not cluster.lets_in(1):
                 assert time.monotonic() < end, cluster.log(1)
                 fleet.pulse(kit, 0.5)
@@ -406,11 +406,9 @@ def test_nodes_die_are_cut_off_and_come_back(cluster, tmp_path, record_property,
 
 
 def test_a_node_that_could_not_come_back_is_started_anew(cluster, peers):
-    """As RabbitMQ comes back from a cut: it stops, starts, and here fails at that."""
+    """It has closed its listeners, and its process lives: so RabbitMQ hangs after some cuts."""
     (lamp,) = peers("lamp-1", node=1)
-    words = 'rabbit_log:error("rabbit_outside_app_process:~n~p", [{error, made}])'
-    steps = f"group_leader(whereis(init), self()), rabbit:stop(), {words}"
-    cluster.tell(1, "eval", f"spawn(fun() -> {steps} end).")
+    cluster.tell(1, "stop_app")
     said, end = cluster.folder / "node-1.log", time.monotonic() + BACK_S
     while "could not come back" not in said.read_text("utf-8", "replace"):
         assert time.monotonic() < end, cluster.log(1)

@@ -35,7 +35,6 @@ _HOST = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+\Z|localhost\Z")
 # Debian's program in PATH wants to become another user; this one runs as whoever starts it.
 _PLACES = ("/usr/lib/rabbitmq/bin", "/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
 _SILENT_S = 15
-_STUCK = b'"msg":"rabbit_outside_app_process:'
 _EVERYWHERE = "0.0.0.0"
 _PLUGINS = "[rabbitmq_mqtt,rabbitmq_web_mqtt,rabbitmq_management].\n"
 
@@ -219,30 +218,6 @@ def prepare(settings: Settings) -> list[str]:
 def data_of(settings: Settings) -> Path:
     """Where this node keeps what is its own; its log is LOG in there."""
     return settings.folder / f"node-{settings.node + 1}"
-
-
-class Stuck:
-    """Whether a node that paused, cut off from the others, failed to start again. It would stay
-    away for ever: its process lives, with nothing in it. RabbitMQ 3.10.8 does so where a cut ends
-    the moment it is noticed: its management agent meets two connections of one other node."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._log = data_of(settings) / LOG
-        self._read = self._log.stat().st_size if self._log.exists() else 0
-        self._left = b""
-
-    def look(self) -> bool:
-        """Whether the log has said so since the last look. No client's words can: a quote within
-        a message is written with a backslash."""
-        with self._log.open("rb") as log:
-            if self._read > log.seek(0, os.SEEK_END):
-                self._read = 0  # a new file of the rotation
-            log.seek(self._read)
-            new = log.read()
-        self._read += len(new)
-        text = self._left + new
-        self._left = text[-len(_STUCK) :]
-        return _STUCK in text
 
 
 def name(settings: Settings, node: int) -> str:

@@ -27,6 +27,7 @@ from .accounts import Account
 from .export import ACL, Export, read_passwords
 from .files import locked, try_lock, write_private
 from .settings import RABBITMQ, Settings, kit_logins
+from .stuck import Stuck
 
 LOG = mosquitto.LOG
 PID = "broker.pid"
@@ -227,9 +228,9 @@ class Nodes(Broker):
             return False
 
     def wait(self) -> int | None:
-        """The same; a node that is stuck (`rabbitmq.Stuck`) is ended here, and gives None."""
+        """The same; a node that is stuck (`stuck.py`) is ended here, and gives None."""
         assert self._child is not None, "start() comes first"
-        stuck = rabbitmq.Stuck(self.settings)
+        stuck = Stuck(self.settings)
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return self._child.wait(_LOOK_S)
