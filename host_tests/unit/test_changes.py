@@ -68,13 +68,13 @@ class TestChanges(unittest.TestCase):
     def test_what_is_not_from_our_kit_is_nothing(self):
         good = box(9)
         before = dict(self.store.items)
-        other = [box(9, key=bytes(32)), box(9, to=vault_id(2)), good[:-1], b"", bytes(592)]
+        nothing = (None, changes.NOTHING)
+        for other in (box(9, key=bytes(32)), box(9, to=vault_id(2)), good[:-1], b"", bytes(592)):
+            self.assertEqual(self.take(other), nothing)
         for i in range(0, len(good), 7):
             bad = bytearray(good)
             bad[i] ^= 1 << (i % 8)
-            other.append(bad)
-        for message in other:
-            self.assertEqual(self.take(message), (None, changes.NOTHING))
+            self.assertEqual(self.take(bad), nothing)
         self.assertEqual(self.store.items, before)
 
     def test_fields_that_no_change_may_bring(self):

@@ -65,7 +65,7 @@ class TestFlight(unittest.TestCase):
             self.assertTrue(2 < pid < 65536)
             seen[pid >> 3] |= 1 << (pid & 7)
             flight.acknowledged(pid)
-        self.assertEqual(sum([bin(bits).count("1") for bits in seen]), 65533)
+        self.assertEqual(sum(bin(bits).count("1") for bits in seen), 65533)
 
     def test_a_full_queue_waits_drops_or_raises(self):
         self.assertFalse(filled(4).put(message(4)))
