@@ -32,14 +32,17 @@ KILLED = -9
 STEPS = ("hello", "drawn", "sent", "committed", "reset", "proved", "registered", "started")
 
 
-@pytest.fixture
-def board(sim_factory):
-    """A simulated board with library and application."""
-    made = sim_factory()
+def ready(made):
+    """The simulated board, with library and application on it."""
     with Board(f"sim:{made.name}") as opened:
         install.library(opened, lambda done, total: None)
         install.application(opened)
     return made
+
+
+@pytest.fixture
+def board(sim_factory):
+    return ready(sim_factory())
 
 
 @pytest.fixture
@@ -207,10 +210,7 @@ def test_a_cut_in_the_middle_of_e7_is_finished(board, broker, monkeypatch):
 def test_a_new_board_takes_the_place_of_a_broken_one(board, broker_factory, sim_factory):
     broker = broker_factory("mosquitto")
     enroll(board, broker, "--name", "lamp-1")
-    spare = sim_factory()
-    with Board(f"sim:{spare.name}") as opened:
-        install.library(opened, lambda done, total: None)
-        install.application(opened)
+    spare = ready(sim_factory())
     said = enroll(spare, broker, "--name", "lamp-1", code=ENROLLED)
     assert "The name lamp-1 is taken" in said and len(rows()) == 1
     said = enroll(spare, broker, "--replace", "lamp-1", code=USAGE)
@@ -258,10 +258,7 @@ def test_ledger_rename(board, broker, sim_factory):
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    port, spare = f"sim:{board.name}", sim_factory()
-    with Board(f"sim:{spare.name}") as opened:
-        install.library(opened, lambda done, total: None)
-        install.application(opened)
+    port, spare = f"sim:{board.name}", ready(sim_factory())
     enroll(board, broker, "--name", "lamp-1")
     enroll(spare, broker, "--name", "lamp-2")
     assert "is lamp-2, not lamp-1" in rename(f"sim:{spare.name}", "lamp-1", "lamp-3", ENROLLED)
@@ -414,10 +411,7 @@ def test_secrets_are_nowhere_but_on_the_board(board, broker_factory, home, monke
 
 
 def test_two_kits_at_once_keep_both_units(board, broker, sim_factory):
-    other = sim_factory()
-    with Board(f"sim:{other.name}") as opened:
-        install.library(opened, lambda done, total: None)
-        install.application(opened)
+    other = ready(sim_factory())
     variables = {**os.environ, "LIMPET_WIFI": NETWORKS}
     variables["PYTHONPATH"] = os.pathsep.join(map(str, sys.path))
     running = [

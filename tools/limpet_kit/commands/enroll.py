@@ -50,6 +50,12 @@ def choice(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take over a board of another ledger; begin a cut enrolment anew",
     )
+    login(parser)
+
+
+def login(parser: argparse.ArgumentParser) -> None:
+    """The options that say where a board logs in, over which network, and for how long it may
+    try."""
     parser.add_argument(
         "--broker", metavar="DIR", type=Path, help="the broker's folder (default: the kit's own)"
     )
@@ -88,15 +94,22 @@ def plan(args: argparse.Namespace) -> enrolment.Plan:
     )
 
 
+def steps(console: Console) -> enrolment.Step:
+    """What prints the steps of an enrolment."""
+
+    def step(name: str, words: str) -> None:
+        console.line(f"  {name:<11} {words}")
+
+    return step
+
+
 def run(args: argparse.Namespace) -> int:
     """Enrol; returns the exit code."""
     console = Console(args.json)
     chosen = settings.load(args.broker or paths.home() / "broker")
     decided = plan(args)
 
-    def step(name: str, words: str) -> None:
-        console.line(f"  {name:<11} {words}")
-
+    step = steps(console)
     with Ledger() as ledger, Board(args.port) as board:
         board.calm(install.harmless())
         unit = enrolment.enroll(board, ledger, chosen, decided, step)

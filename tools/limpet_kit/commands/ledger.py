@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         if args.action == "clear":
             return _clear(console, ledger, _named(ledger, args.name))
         if args.action == "rename":
-            return rename.run(console, ledger, _named(ledger, args.name), args)
+            return rename.run(console, ledger, _named(ledger, args.replace), args)
         return _drop(console, ledger, args.name)
 
 

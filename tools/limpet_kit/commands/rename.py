@@ -7,7 +7,6 @@ one is a new credential: the unit takes its own place, and nothing is gone befor
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from .. import enrolment, install, paths
 from ..board import Board
@@ -19,53 +18,33 @@ from . import enroll
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The options."""
-    parser.add_argument("name", help="what it is called now")
-    parser.add_argument("new", metavar="NEW", help="what it is to be called")
+    """The options, by the names by which `enroll.plan` reads them."""
+    parser.add_argument("replace", metavar="NAME", help="what it is called now")
+    parser.add_argument("name", metavar="NEW", help="what it is to be called")
     parser.add_argument("port", metavar="PORT", help="device path of the board, or sim:NAME")
-    parser.add_argument(
-        "--broker", metavar="DIR", type=Path, help="the broker's folder (default: the kit's own)"
-    )
-    parser.add_argument("--wifi", metavar="FILE", help="networks and keys, mode 0600; - for stdin")
-    parser.add_argument("--no-wifi", action="store_true", help="the board is on a cable")
-    parser.add_argument(
-        "--wait",
-        metavar="SECONDS",
-        type=float,
-        default=enrolment.ONLINE_S,
-        help="for the login (default: %(default).0f)",
-    )
+    enroll.login(parser)
+    parser.set_defaults(yes=True, force=False, prefix="")
 
 
 def run(console: Console, ledger: Ledger, old: Unit, args: argparse.Namespace) -> int:
     """Do it, or go on where it was cut; the exit code. `old` is the unit as it is called."""
-    if args.new == args.name:
-        raise KitError(f"It is called {args.name} already.", USAGE)
+    if args.name == old.name:
+        raise KitError(f"It is called {old.name} already.", USAGE)
     chosen = settings.load(args.broker or paths.home() / "broker")
-    plan = enroll.plan(
-        argparse.Namespace(
-            **vars(args) | {"name": args.new, "replace": args.name, "yes": True},
-            force=False,
-            prefix="",
-        )
-    )
-
-    def step(name: str, words: str) -> None:
-        console.line(f"  {name:<11} {words}")
-
+    plan, step = enroll.plan(args), enroll.steps(console)
     with Board(args.port) as board:
         board.calm(install.harmless())
         found = enrolment.held(ledger, enrolment.look(board))
-        if not found or (found.name != args.name and not _was_cut(found, old, args.new)):
+        if not found or (found.vault != old.vault and not _was_cut(found, old, args.name)):
             is_what = found.name if found else "no unit of this ledger"
             raise KitError(
-                f"The board at {args.port} is {is_what}, not {args.name}. Nothing was changed.",
+                f"The board at {args.port} is {is_what}, not {old.name}. Nothing was changed.",
                 ENROLLED,
             )
         unit = enrolment.enroll(board, ledger, chosen, plan, step)
         unit = enrolment.activate(board, ledger, chosen, unit, step, args.wait)
-    console.line(f"{args.name} is {unit.name} now, and online.")
-    console.result({"ok": True, "name": unit.name, "was": args.name, "port": args.port})
+    console.line(f"{old.name} is {unit.name} now, and online.")
+    console.result({"ok": True, "name": unit.name, "was": old.name, "port": args.port})
     return OK
 
 
