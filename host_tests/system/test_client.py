@@ -365,4 +365,4 @@ def test_a_full_heap_is_not_the_end_of_a_device(broker_factory, device_factory):
 
         asyncio.run(main())
     """)
-    assert device.wait("online", failures={"ERROR": 2})
+    assert device.wait("online", failures={"MEMORY": 2})

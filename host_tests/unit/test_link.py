@@ -81,6 +81,8 @@ class Trust:
         self.verdict = verdict
 
     def wrap(self, raw):
+        if isinstance(self.stream, Exception):
+            raise self.stream
         return self.stream
 
     def failure(self, error):
@@ -97,9 +99,9 @@ class Case(unittest.TestCase):
     def tearDown(self):
         link.socket, link.ticks_ms, link.sys = self.before
 
-    def open(self, writes=(), reads=(CONNACK,), verdict=None, each=0):
-        """(value, waits) of `open`; `each` ms pass in each wait."""
-        self.stream = Stream(list(writes), list(reads))
+    def open(self, writes=(), reads=(CONNACK,), verdict=None, each=0, wrapped=None):
+        """(value, waits) of `open`; `each` ms pass in each wait; `wrapped` is raised by `wrap`."""
+        self.stream = wrapped or Stream(list(writes), list(reads))
         self.packet = bytearray(b"CONNECT with a password")
         self.link = link.Link()
         steps = self.link.open((2, 1, 0, "", "opaque"), Trust(self.stream, verdict), self.hello)
@@ -203,6 +205,12 @@ class TestOpen(Case):
                 self.assertEqual(failure.code, "MEMORY")
                 told = words.of(failure.code, failure.facts)
                 self.assertTrue("idf_heap_info" in told, told)
+        for e in (OSError(errno.ENOMEM), MemoryError("allocating 16717 bytes")):
+            try:
+                self.open(wrapped=e)  # where mbedTLS takes its buffers
+                self.fail("no error")
+            except Lost as failure:
+                self.assertEqual(failure.code, "MEMORY")
         words.sys = sys
 
     def test_close_closes_both_whatever_happened(self):

@@ -4,6 +4,8 @@ MQTT 3.1.1, not 5: every broker speaks it, and what 5 adds (properties on each p
 device code and bytes for nothing that it needs.
 """
 
+import gc
+
 from . import packets, vault
 from .dial import Dialler, interface
 from .flight import Flight, Message
@@ -120,6 +122,7 @@ class Client(Life):
     ):
         store, wifi, status, feed = parts(store, wifi, log, feed)
         self._router = Router(status.log)
+        gc.collect()  # so that what a client keeps lies together (keeper.py)
         keeper = Keeper(
             store,
             Logins(store, random),
@@ -136,6 +139,7 @@ class Client(Life):
             time_servers,
         )
         super().__init__(keeper, status)
+        gc.collect()
 
     # -- messages
 

@@ -39,6 +39,13 @@ class Refused(LimpetError):
     """Our server refused this device's account (CONNACK 4 or 5 on a verified link)."""
 
 
+def fault(error):
+    """The Lost for an exception that nobody meant: no memory, or a fault of ours."""
+    if isinstance(error, MemoryError):
+        return Lost("MEMORY", error)
+    return Lost("ERROR", repr(error))
+
+
 def forget(*names):
     """Give back the memory of modules needed seldom; they are loaded again the next time."""
     package = __name__.rpartition(".")[0]

@@ -1,4 +1,8 @@
-"""Keeps a client connected: when to connect, what to restore, when to give a connection up."""
+"""Keeps a client connected: when to connect, what to restore, when to give a connection up.
+
+It collects garbage often, or what lives long comes to lie between garbage, high in the heap, and
+TLS does not find its 17 KB in one piece (host_tests/system/test_faults.py, the full heap).
+"""
 
 import asyncio
 import gc
@@ -9,7 +13,7 @@ from micropython import const
 from . import packets, retry
 from .aio import Ready, drive
 from .dial import hello
-from .errors import LimpetError, Lost, Refused
+from .errors import LimpetError, Lost, Refused, fault
 from .kit import Kit
 from .logins import classify
 from .session import Session
@@ -28,22 +32,10 @@ class Keeper:
 
     Session = Session
 
-    def __init__(
-        self,
-        store,
-        logins,
-        dialler,
-        wifi,
-        router,
-        flight,
-        out,
-        in_,
-        status,
-        keepalive,
-        clean,
-        feed,
-        time_servers,
-    ):
+    def __init__(self, store, logins, dialler, wifi, router, flight, out, in_, status, *rest):
+        """`rest` is keepalive, clean, feed and time_servers, as of client.Client."""
+        self.keepalive, self.clean, self.feed, time_servers = rest
+        gc.collect()
         self.device = ""  # its name, once the vault was read
         self._kit = Kit(store, logins, router, self.send, status.log)
         self.logins = logins
@@ -57,26 +49,25 @@ class Keeper:
         self.out = out
         self.in_ = in_
         self._status = status
-        self.keepalive = keepalive
-        self.clean = clean
-        self.feed = feed
         self.session = None
         self.settled = asyncio.Event()  # online, or never to be
         self.now = asyncio.Event()  # set it to end a pause
         self._tasks = None
         self._link = self._linked = None  # the latter is its session, from its first packet on
         self._until = 0  # ticks before which the present step must show progress
-        self._subscribed = ()  # filters that the server of a persistent session has
+        self._subscribed = 0  # so many filters has the server of a persistent session
 
     def start(self):
         """Begin to connect; nothing when that has been done."""
         if not self._tasks:
             self.name()
+            gc.collect()
             self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._beat())]
 
     def name(self):
         """Learn this device's name from the vault; topics need it."""
         self.device = self.logins.name()
+        self._subscribed = 0
         self._router.named(self.device)
 
     async def close(self):
@@ -108,15 +99,15 @@ class Keeper:
                 try:
                     if not await self._round():
                         return
-                except Exception as e:  # a fault of ours, or no memory: not the end of a device
-                    await self._pause(Lost("ERROR", repr(e)))
+                except Exception as e:  # not the end of a device
+                    await self._pause(fault(e))
         finally:
             self.settled.clear()
 
     async def _round(self):
         """One try, and the pause after it; False when there is nothing to log in with."""
         why = LimpetError(UNPROVISIONED)
-        gc.collect()  # or what lives long comes to lie between garbage, and TLS finds no 17 KB
+        gc.collect()
         try:
             record = self.logins.record()
         except LimpetError as e:
@@ -126,6 +117,7 @@ class Keeper:
             self.settled.set()
             await self._kit.wiped()
             return False
+        gc.collect()
         waited, self._waited = self._waited, True
         if not waited and self.logins.waiting():
             record.wipe()
@@ -135,7 +127,9 @@ class Keeper:
             failure = await self._connect(record)
         except LimpetError as e:
             failure = e
-        await self._pause(failure)
+        gc.collect()
+        # Made anew: the first one lies amid what TLS has left, and would split it.
+        await self._pause(type(failure)(failure.code, *failure.facts))
         return True
 
     async def _connect(self, record):
@@ -211,10 +205,9 @@ class Keeper:
         """Restore the subscriptions; then we are online, and the queue flows."""
         filters = self._router.filters()
         # The first one always: its SUBACK is the proof of health, and it brings a waiting change.
-        known = self._subscribed if present else ()
-        asked = filters[:1] + [f for f in filters[1:] if f not in known]
-        await self._ask(session, asked)
-        self._subscribed = filters
+        known = self._subscribed if present else 0
+        await self._ask(session, filters[:1] + filters[max(1, known) :])
+        self._subscribed = len(filters)
         self.logins.accepted(record)
         session.flow()
         self.session = session

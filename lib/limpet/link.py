@@ -64,7 +64,7 @@ class Link:
         try:
             if not self.stream:
                 gc.collect()  # the TLS object needs one free piece of 17 KB
-                self.stream = self._trust.wrap(self.raw)
+                self.stream = self._try(self._trust.wrap, self.raw)
             while at < len(packet):
                 # The first write drives the handshake, in which the server is waited for. What
                 # was not taken is offered again, untouched: it may be sealed already.
@@ -105,9 +105,9 @@ class Link:
             raise Lost("CONNACK", code)
         return answer[2]
 
-    def _try(self, call, buf):
+    def _try(self, call, what):
         try:
-            return call(buf)
+            return call(what)
         except (OSError, ValueError, MemoryError) as e:
             error = e
         self.close()  # its memory is needed to say why

@@ -8,7 +8,7 @@ from time import ticks_diff, ticks_ms
 from micropython import const
 
 from . import packets
-from .errors import LimpetError, Lost
+from .errors import LimpetError, Lost, fault
 
 _PIECE = const(4096)  # mbedTLS's largest outgoing record on the boards
 _ACK_MS = const(20_000)  # a PUBACK overdue by this ends the connection; the next one repeats it
@@ -85,7 +85,7 @@ class Session:
         except LimpetError as e:
             self.fail(e)
         except Exception as e:
-            self.fail(Lost("ERROR", repr(e)))
+            self.fail(fault(e))
 
     def close(self):
         """Leave the socket alone from now on; before it is closed."""

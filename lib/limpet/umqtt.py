@@ -18,7 +18,7 @@ from umqtt.simple import MQTTException
 from . import packets, vault
 from .blocking import NAP_MS, Connection, Waits
 from .dial import Dialler, hello, interface
-from .errors import LimpetError, Lost
+from .errors import LimpetError, Lost, fault
 from .logins import CHANGE, Logins, random_bits
 from .times import Times
 from .topics import Router
@@ -92,7 +92,7 @@ class MQTTClient(robust.MQTTClient):
                 return self._login(record)
             except (LimpetError, OSError, ValueError, MemoryError) as e:
                 self._hang_up()
-                failure = e if isinstance(e, LimpetError) else Lost("ERROR", repr(e))
+                failure = e if isinstance(e, LimpetError) else fault(e)
                 self._times.failed(failure)
                 pause = self._logins.failed(failure)
                 self._say("%s; next try in %d s" % (failure, (pause + 999) // 1000))

@@ -20,7 +20,7 @@ _WORDS = (
     "CONNECT no connection to the server\n"
     "DEADLINE no login within 60 s of the first try\n"
     "TLS the TLS handshake failed\n"
-    "MEMORY not enough memory for TLS\n"
+    "MEMORY not enough memory for the connection\n"
     "CLOSED_ON_LOGIN the server ended the connection after CONNECT\n"
     "CONNACK the server cannot take this device now\n"
     "REFUSED the server refused this device's account\n"
@@ -69,7 +69,7 @@ _WORDS = (
 )
 
 _NO_MEMORY = {
-    "rp2": "free 70 KB before the client is made: TLS lives in the same heap",
+    "rp2": "free 60 KB before the client is made: TLS lives in the same heap",
     "esp32": "the heap outside Python is full: see esp32.idf_heap_info(esp32.HEAP_DATA)",
 }
 
