@@ -93,6 +93,10 @@ class TestTimes(unittest.TestCase):
         self.told(FLOOR + 10 * DAY)
         self.assertEqual(self.told(FLOOR + 10 * DAY - 60, 1), FLOOR + 10 * DAY)
         self.assertEqual(self.told(FLOOR + 10 * DAY + 60, 1), FLOOR + 10 * DAY + 60)
+        self.told(FLOOR - 30, 1)  # of before the enrolment, as long as the kit says no other
+        self.assertFalse(self.times.refused)
+        self.told(ENDS + 1, 1)
+        self.assertTrue(self.times.refused)
 
     def test_a_liar_moves_nothing_beyond_the_chain(self):
         self.told(ENDS + 1)

@@ -56,6 +56,8 @@ class Times:
             return
         t = int.from_bytes(payload, "big")
         ends = self.dialler.ends
+        if retained and t < self._floor:
+            return  # true, and no news: as after an enrolment, until the next one
         if t < self._floor or (ends and t > ends):
             self.refused = "the kit's time %d lies outside of what can be" % t
             self.log(self.refused)

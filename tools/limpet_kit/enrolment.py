@@ -274,8 +274,8 @@ def await_ack(
         if client.wait(fits, wait_s, unless) is None:
             raise KitError(
                 f"{unit.name} is written, but did not log in within {wait_s:.0f} s. See what it "
-                "says with: mpremote connect PORT, then Ctrl-D. Was a Wi-Fi key mistyped? Begin "
-                "anew with --force.",
+                "says with: mpremote connect PORT, then Ctrl-D. Was a Wi-Fi key mistyped, or is "
+                "its network cable out? Begin anew with --force.",
                 NOT_ONLINE,
             )
         unit = ledger.advance(unit, ACTIVE)
