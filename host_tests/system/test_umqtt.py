@@ -22,7 +22,7 @@ SKETCH = """
         "ignored", "ignored.example", keepalive=2, store=vault(),
         log=lambda line: say("log", line=line),
     )
-    c._logins._retry.random = lambda: 1 << 18
+    c._logins.retry.random = lambda: 1 << 18
     c.set_callback(callback)
     c.connect()
     c.subscribe(b"ping")

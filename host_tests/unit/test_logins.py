@@ -161,6 +161,36 @@ class TestLogins(unittest.TestCase):
         self.assertEqual((self.vault.journal.steps, self.logins.waiting()), (1, 0))
         self.assertEqual(self.login(REFUSED), (1, 2 * HOUR))
 
+    def test_a_failure_before_connect_takes_no_refusal_back(self):
+        self.enrol()
+        self.login(REFUSED)
+        self.logins.record()
+        self.logins.failed(LOST)  # no Wi-Fi: CONNECT was not reached
+        self.assertEqual(self.vault.journal.steps, 1)
+        self.assertEqual(self.login(REFUSED), (1, 2 * HOUR))
+
+    def test_a_try_at_several_addresses_counts_once(self):
+        self.enrol()
+        self.login(REFUSED)
+        for _ in range(3):
+            self.logins.record()
+            self.logins.sending()
+            self.logins.sending()
+            self.logins.failed(LOST)
+        self.assertEqual(self.login(REFUSED), (1, 2 * HOUR))
+
+    def test_connections_that_do_not_last_are_not_followed_at_once_for_ever(self):
+        self.enrol()
+        waits = []
+        for _ in range(20):
+            self.login()
+            waits.append(self.logins.failed(LOST))
+        self.assertTrue(max(waits[:8]) <= 2_000, waits)
+        self.assertTrue(min(waits[12:]) > 10_000, waits)
+        self.login()
+        self.logins.healthy()  # it lasted a minute
+        self.assertTrue(self.logins.failed(LOST) <= 2_000)
+
     def test_the_wait_is_noted_by_eighths(self):
         self.enrol()
         wait = self.login(REFUSED)[1]

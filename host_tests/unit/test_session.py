@@ -182,7 +182,7 @@ class TestWriting(unittest.TestCase):
         def broken(buf, at, n):
             raise OSError(104)
 
-        rig.session._write = broken
+        rig.session.write = broken
         await rig.session.publish(b"t", b"1", 0)
         self.assertEqual(rig.session.failure.code, "WRITE")
         with self.assertRaises(Lost):
@@ -282,7 +282,7 @@ class TestLiveness(unittest.TestCase):
     def rig(self):
         rig = Rig()
         rig.now = ticks_ms()
-        rig.session._heard_at = rig.session._sent_at = rig.now
+        rig.session._heard_at = rig.session.sent_at = rig.now
         return rig
 
     def at(self, rig, seconds):
@@ -340,7 +340,7 @@ class TestLiveness(unittest.TestCase):
     async def test_ticks_may_wrap(self):
         rig = self.rig()
         rig.now = ticks_add(0, -10 * SECOND)
-        rig.session._heard_at = rig.session._sent_at = rig.now
+        rig.session._heard_at = rig.session.sent_at = rig.now
         self.assertEqual(self.at(rig, 29), 0)
         self.assertEqual(self.at(rig, 31), 1)
         self.at(rig, 76)

@@ -75,6 +75,10 @@ class TestHandlers(unittest.TestCase):
         self.assertEqual(sketch.got, [b"on", b"on"])
         self.assertTrue(all(isinstance(payload, bytes) for payload in sketch.got))
 
+    def test_what_a_server_would_end_the_connection_for_is_not_published(self):
+        for topic in ("/", "a/+", "#", "a\0"):
+            self.assertRaises(ValueError, self.router.up, topic)
+
     def test_a_failing_handler_is_contained(self):
         def broken(payload):
             raise ValueError("broken")

@@ -70,7 +70,8 @@ class Connection:
     """One MQTT connection at a time, for a caller that blocks; raises Lost when it has ended.
 
     `out` and `in_` are buffers (packets.py), `feed` feeds a watchdog, `on_publish(in_)` handles a
-    message. `acknowledged` is the id of the last PUBACK, `granted` the codes of the last SUBACK.
+    message. `waiting` are the ids of which a PUBACK is to come, `granted` the codes of the last
+    SUBACK.
     """
 
     def __init__(self, waits, out, in_, feed, on_publish):
@@ -80,7 +81,7 @@ class Connection:
         self._feed = feed
         self._on_publish = on_publish
         self.link = None
-        self.acknowledged = 0
+        self.waiting = []
         self.granted = None
 
     def begin(self, link, keepalive):
@@ -89,6 +90,7 @@ class Connection:
         self._keepalive_ms = keepalive * 1000
         self._in.have = self._in.end = 0
         self._heard_at = self._sent_at = ticks_ms()
+        self._asked = False  # something that the server must answer was sent since it was heard
 
     def hang_up(self):
         """Close the link, if there is one."""
@@ -101,6 +103,8 @@ class Connection:
         """Send a PUBLISH of bytes; `pid` is 0 for QoS 0."""
         out = self._out
         left = out.publish(topic, payload, flags, pid)
+        if pid:
+            self._ask()
         self.send(out.buf, out.off, out.n)
         if left:
             self.send(payload, len(payload) - left, left)
@@ -109,6 +113,7 @@ class Connection:
         """Subscribe with QoS 1; the codes of SUBACK, one a filter."""
         self.granted = None
         packet = packets.subscribe(1, filters)
+        self._ask()
         self.send(packet, 0, len(packet))
         self.wait_for(lambda: self.granted)
         if len(self.granted) != len(filters):
@@ -159,6 +164,7 @@ class Connection:
             else:
                 in_.have += n
                 self._heard_at = ticks_ms()
+                self._asked = False
         op = in_.op
         if op & 0xF0 == packets.PUBLISH:
             in_.publish()
@@ -167,7 +173,9 @@ class Connection:
             if pid:
                 self.send(bytes((packets.PUBACK, 2, pid >> 8, pid & 255)), 0, 4)
         elif op == packets.PUBACK and in_.end - in_.at == 2:
-            self.acknowledged = in_.buf[in_.at] << 8 | in_.buf[in_.at + 1]
+            pid = in_.buf[in_.at] << 8 | in_.buf[in_.at + 1]
+            if pid in self.waiting:
+                self.waiting.remove(pid)
         elif op == packets.SUBACK and in_.end - in_.at > 2:
             self.granted = bytes(in_.buf[in_.at + 2 : in_.end])
         elif op != packets.PINGRESP:
@@ -175,18 +183,25 @@ class Connection:
         return op
 
     def _check(self):
-        """The ping rule of session.py."""
+        """Ping as session.py does. Silence counts from what the server has to answer: a sketch
+        may not have listened for long."""
         now = ticks_ms()
         keepalive = self._keepalive_ms
         silent = ticks_diff(now, self._heard_at)
-        if silent > keepalive * 5 // 4:
-            raise Lost("SILENT", "%d s" % (silent // 1000))
-        idle = ticks_diff(now, self._sent_at)
-        if max(silent, idle) > keepalive // 2 and idle > keepalive // 8:
+        if self._asked:
+            if silent > keepalive * 3 // 4:
+                raise Lost("SILENT", "%d s" % (silent // 1000))
+        elif max(silent, ticks_diff(now, self._sent_at)) > keepalive // 2:
             self.ping()
+
+    def _ask(self):
+        if not self._asked:
+            self._asked = True
+            self._heard_at = ticks_ms()
 
     def ping(self):
         """Have the server answer."""
+        self._ask()
         self.send(_PING, 0, 2)
 
     def goodbye(self):

@@ -120,6 +120,8 @@ class Client(Life):
         random=random_bits,
         time_servers=SERVERS,
     ):
+        if not 0 < keepalive < 65536:
+            raise ValueError("keepalive is 1 to 65535 s")
         store, wifi, status, feed = parts(store, wifi, log, feed)
         self._router = Router(status.log)
         gc.collect()  # so that what a client keeps lies together (keeper.py)
@@ -207,5 +209,7 @@ class Client(Life):
         elif not isinstance(payload, bytes):
             payload = bytes(payload)  # it may have to go out again
         flags = packets.QOS1 | (packets.RETAIN if retain else 0)
+        message = Message(self._router.up(topic), payload, flags)
+        self._keeper.out.room(message.topic)
         self.counters.published += 1
-        return Message(self._router.up(topic), payload, flags)
+        return message

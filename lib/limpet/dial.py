@@ -49,6 +49,8 @@ class Dialler:
                     present = yield from link.open(address, self._trust_for(record, host), hello)
                 except BaseException as e:
                     link.close()
+                    if isinstance(e, (OSError, MemoryError)):  # this address; the next may do
+                        e = Lost("MEMORY" if isinstance(e, MemoryError) else "CONNECT", e)
                     if isinstance(e, Untrusted):
                         failure = e
                     elif not isinstance(e, Lost):
@@ -76,7 +78,7 @@ class Dialler:
     def _trust_for(self, record, host):
         wanted = (record.generation, host)
         if self._trusting != wanted:
-            self._trust = None  # its memory first
+            self._trust = self._trusting = None  # its memory first
             profile = record.one(fields.PROFILE)
             psk = client = None
             if profile == _PSK:

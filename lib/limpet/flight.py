@@ -52,14 +52,14 @@ class Flight:
     def __init__(self, window, queue, policy):
         if policy not in ("wait", "drop", "raise") or window < 1 or queue < 1:
             raise ValueError("policy is wait, drop or raise; window and queue are 1 or more")
-        self._window = window
+        self.window = window
         self._limit = window + queue
         self._policy = policy
         self._messages = []  # oldest first; the first _sent of them are on their way
         self._sent = 0
         self._pid = _FIRST_PID - 1
-        self._waiting = 0  # publishes that wait for room; later ones queue up behind them
-        self._room = asyncio.Event()
+        self.waiting = 0  # publishes that wait for room; later ones queue up behind them
+        self.room = asyncio.Event()
         self.dropped = 0
 
     def __len__(self):
@@ -71,7 +71,7 @@ class Flight:
         Raises Lost (FULL) when there is none and the policy is to raise.
         """
         messages = self._messages
-        if len(messages) >= self._limit or self._waiting:
+        if len(messages) >= self._limit or self.waiting:
             if self._policy == "wait":
                 return False
             if self._policy == "raise":
@@ -82,23 +82,27 @@ class Flight:
         messages.append(message)
         return True
 
+    def add(self, message):
+        """Queue a message whatever the limit."""
+        self._messages.append(message)
+
     async def put_later(self, message, then):
         """Wait for room, queue the message, call `then()`, wait for its acknowledgement."""
-        self._waiting += 1
+        self.waiting += 1
         try:
             while len(self._messages) >= self._limit:
-                self._room.clear()
-                await self._room.wait()
+                self.room.clear()
+                await self.room.wait()
             self._messages.append(message)
         finally:
-            self._waiting -= 1
+            self.waiting -= 1
         then()
         await message.wait()
 
     def next(self, now):
         """The message to send now (`now` in ticks); None when none waits or the window is full."""
         sent = self._sent
-        if sent >= self._window or sent >= len(self._messages):
+        if sent >= self.window or sent >= len(self._messages):
             return None
         message = self._messages[sent]
         if not message.pid:
@@ -128,7 +132,7 @@ class Flight:
                 messages.pop(i)
                 self._sent -= 1
                 message.end()
-                self._room.set()
+                self.room.set()
                 return True
         return False
 

@@ -23,8 +23,11 @@ from .times import Times
 _BEAT_MS = const(2_000)  # the watchdog is fed this often; an RP2040's bites after 8.3 s
 _SLACK_MS = const(10_000)  # by which a step may exceed its time before the watchdog starves
 _GOODBYE_MS = const(1_000)
+_AGAIN_MS = const(10_000)
+_HEALTHY_MS = const(60_000)
 
 WAITED = Refused("REFUSED", "before the reset")
+MEMORY = Lost("MEMORY")  # made while there is some
 
 
 class Keeper:
@@ -37,7 +40,7 @@ class Keeper:
         self.keepalive, self.clean, self.feed, time_servers = rest
         gc.collect()
         self.device = ""  # its name, once the vault was read
-        self._kit = Kit(store, logins, router, self.send, status.log)
+        self._kit = Kit(store, logins, router, self.tell, status.log)
         self.logins = logins
         self.dialler = dialler
         self.times = Times(logins, dialler, status.log, time_servers)
@@ -53,21 +56,23 @@ class Keeper:
         self.settled = asyncio.Event()  # online, or never to be
         self.now = asyncio.Event()  # set it to end a pause
         self._tasks = None
-        self._link = self._linked = None  # the latter is its session, from its first packet on
+        self.link = self._linked = None  # the latter is its session, from its first packet on
         self._until = 0  # ticks before which the present step must show progress
-        self._subscribed = 0  # so many filters has the server of a persistent session
+        self._subscribed = 0  # so many filters has the server of a persistent session,
+        self._known = None  # which is this one, for this generation of the record
+        self.at = 0  # ticks of the login
 
     def start(self):
         """Begin to connect; nothing when that has been done."""
         if not self._tasks:
             self.name()
             gc.collect()
-            self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._beat())]
+            self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self.beat())]
 
     def name(self):
         """Learn this device's name from the vault; topics need it."""
         self.device = self.logins.name()
-        self._subscribed = 0
+        self._known = None
         self._router.named(self.device)
 
     async def close(self):
@@ -82,8 +87,9 @@ class Keeper:
             task.cancel()
             try:
                 await task
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, Exception):
                 pass
+        self.settled.clear()
         self._status.set(OFFLINE, "closed")
 
     async def _goodbye(self, session):
@@ -99,10 +105,18 @@ class Keeper:
                 try:
                     if not await self._round():
                         return
-                except Exception as e:  # not the end of a device
-                    await self._pause(fault(e))
+                    continue
+                except Exception as e:
+                    failure = e
+                # Not the end of a device, not even where there is no memory to say so.
+                try:
+                    gc.collect()
+                    await self._pause(fault(failure))
+                except Exception:
+                    await asyncio.sleep_ms(_AGAIN_MS)
         finally:
-            self.settled.clear()
+            if self._status.state != UNPROVISIONED:
+                self.settled.clear()
 
     async def _round(self):
         """One try, and the pause after it; False when there is nothing to log in with."""
@@ -144,13 +158,13 @@ class Keeper:
     async def reach(self, record, hello):
         """Connect; the session-present flag. `hello()` makes what is written first: CONNECT."""
         # a task of its own: a handshake needs the stack (facts/rp2040-client.md 0.2)
-        return await asyncio.create_task(drive(self._dial(record, hello), self._step))
+        return await asyncio.create_task(drive(self._dial(record, hello), self.step))
 
     def hang_up(self, record):
         """Close the link, if there is one, and wipe the record."""
-        if self._link:
-            self._link.close()
-            self._link = None
+        if self.link:
+            self.link.close()
+            self.link = None
         record.wipe()
 
     def _dial(self, record, hello):
@@ -159,7 +173,7 @@ class Keeper:
             yield from self.wifi.up(record)
         yield from self.times.before(record)
         gc.collect()
-        self._link, present = yield from self.dialler.dial(record, hello)
+        self.link, present = yield from self.dialler.dial(record, hello)
         return present
 
     def _hello(self, record):
@@ -172,6 +186,7 @@ class Keeper:
     async def _serve(self, record, present):
         """Keep one connection until it ends; the failure that ended it."""
         session = self._linked = self.begin()
+        self.at = ticks_ms()
         tasks = [
             asyncio.create_task(session.guard(work))
             for work in (session.run(), self._greet(session, record, present))
@@ -190,9 +205,9 @@ class Keeper:
         """The session of a link that has just been made."""
         self._status.counters.connects += 1
         return self.Session(
-            self._link.stream,
-            Ready(self._link.raw, False),
-            Ready(self._link.raw, True),
+            self.link.stream,
+            Ready(self.link.raw, False),
+            Ready(self.link.raw, True),
             self.keepalive,
             self.flight,
             self.out,
@@ -205,9 +220,12 @@ class Keeper:
         """Restore the subscriptions; then we are online, and the queue flows."""
         filters = self._router.filters()
         # The first one always: its SUBACK is the proof of health, and it brings a waiting change.
-        known = self._subscribed if present else 0
+        there = (record.generation, self.link.address)
+        known = self._subscribed if present and there == self._known else 0
+        self._known = None
         await self._ask(session, filters[:1] + filters[max(1, known) :])
         self._subscribed = len(filters)
+        self._known = there
         self.logins.accepted(record)
         session.flow()
         self.session = session
@@ -217,6 +235,9 @@ class Keeper:
             self._router.state, self._about.online(record.generation), packets.RETAIN
         )
         self._about.distrust = ""
+        late = self._router.filters()[len(filters) :]  # asked for since
+        if late:
+            await self._ask(session, late)
         await self._kit.serve(session, record)
 
     async def _ask(self, session, filters):
@@ -237,6 +258,12 @@ class Keeper:
         self._pump()
         return message.wait()
 
+    def tell(self, message):
+        """As `send`, whatever the queue's limit: what the kit is to know."""
+        self.flight.add(message)
+        self._pump()
+        return message.wait()
+
     def send_nowait(self, message):
         """Queue a QoS 1 message; raises Lost (FULL) when there is no room."""
         if not self.flight.put(message):
@@ -247,19 +274,25 @@ class Keeper:
         if self.session:
             self.session.pump()
 
-    async def _beat(self):
+    async def beat(self):
         """Look at the connection, and feed the watchdog while a step is within its time."""
         every = min(_BEAT_MS, self.keepalive * 1000 // 8)
         while True:
             await asyncio.sleep_ms(every)
-            now = ticks_ms()
             session = self._linked
-            if session:
-                session.check(now)
-                if not session.failure:
-                    self._step(every)
-            elif ticks_diff(self._until, now) > 0:
-                self.feed()
+            now = ticks_ms()
+            try:
+                if session:
+                    session.check(now)
+                    if not session.failure:
+                        self.step(every)
+                        if ticks_diff(now, self.at) > _HEALTHY_MS:
+                            self.logins.healthy()
+                elif ticks_diff(self._until, now) > 0 or self._status.state == UNPROVISIONED:
+                    self.feed()  # without a credential there is nothing to hang in
+            except Exception:  # no memory, not even for a ping
+                if session:
+                    session.fail(MEMORY)
 
     # -- not online
 
@@ -274,7 +307,7 @@ class Keeper:
         self.now.clear()
         self._status.fail(self._state(failure, kind), failure, ticks_add(ticks_ms(), pause))
         for piece in self.logins.pieces(pause):
-            self._step(piece)
+            self.step(piece)
             try:
                 await asyncio.wait_for_ms(self.now.wait(), piece)
             except asyncio.TimeoutError:
@@ -287,7 +320,7 @@ class Keeper:
             return REFUSED
         return UNTRUSTED if kind == retry.UNTRUSTED else OFFLINE
 
-    def _step(self, ms):
+    def step(self, ms):
         """Feed the watchdog; the next step is allowed so many ms."""
         self._until = ticks_add(ticks_ms(), ms + _SLACK_MS)
         self.feed()

@@ -15,7 +15,7 @@ _STEP_MS = const(2_000)  # between two steps of a scrub
 
 
 class Kit:
-    """`store` is a Vault; `send(message)` queues a QoS 1 message, to be awaited."""
+    """`store` is a Vault; `send(message)` queues a QoS 1 message, always, to be awaited."""
 
     def __init__(self, store, logins, router, send, log):
         self.vault = store
@@ -36,8 +36,9 @@ class Kit:
         """From the login on, as long as the session lasts."""
         told = (record.generation, self.logins.told)
         if self._told != told:
+            ack = self.logins.acknowledgement(record)
             self._told = told  # once queued, it outlives this session
-            await self.tell(self.logins.acknowledgement(record))
+            await self.tell(ack)
         while True:
             if not await self._something():
                 self.vault.scrub()
@@ -71,6 +72,8 @@ class Kit:
             await asyncio.wait_for_ms(waiting, _ACK_MS)
         except asyncio.TimeoutError:
             pass  # it stays in the queue
+        except Lost:  # the sketch's messages pushed it out
+            self._told = None
 
     async def restart(self, session):
         """Log in anew, with another record."""

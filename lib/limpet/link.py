@@ -38,6 +38,7 @@ class Link:
         Raises Lost, Untrusted or Refused; after that the link is dead and must be closed.
         """
         self._trust = trust
+        self.address = address[-1]
         self._until = ticks_add(ticks_ms(), DEADLINE_MS)
         raw = self.raw = socket.socket(address[0], socket.SOCK_STREAM)
         raw.setblocking(False)

@@ -18,6 +18,7 @@ _AGAIN_MS = const(
 )  # after its first and its second strike a pending record waits
 _NOTE_MS = const(900_000)  # what is left of a refused wait is written this often at most
 _STEPS = const(6)
+_QUICK = const(8)  # so many connections may end within a minute before the waits grow
 CHANGE = "CHANGE"  # code of a connection that we end to log in with another record
 
 
@@ -32,11 +33,12 @@ class Logins:
     def __init__(self, store, random):
         self.vault = store
         self.random = random
-        self._retry = Retry(random)
+        self.retry = Retry(random)
         self._on_pending = False  # the record handed out last is the pending one
         self._failed = None  # how the pending one failed, while the confirmed one is tried
         self._both = False  # both are refused: later tries alternate
         self._due = None  # ticks from which a struck pending record is tried again
+        self.count = 0  # logins since a connection lasted
         self._wait = 0  # ms, noted before a CONNECT that may be refused again
 
     def name(self):
@@ -87,8 +89,7 @@ class Logins:
         """CONNECT is about to be sent. After a refusal this try counts as the next one until it
         ends otherwise, so that a reset in the middle of it does not hammer."""
         j = self.vault.journal
-        self._wait = 0
-        if j and j.steps:
+        if j and j.steps and not self._wait:  # once a try, which may go to several addresses
             steps = min(j.steps + 1, _STEPS)
             self._wait = refusal(steps, self.random)
             self.vault.note(steps=steps, left=self._wait // 1000)
@@ -105,7 +106,7 @@ class Logins:
         if kind != REFUSED:
             self._forgive()
             self._failed = None
-            return self._retry.wait(kind)
+            return self.retry.wait(kind)
         if self._both:  # the other of the two is next
             self._failed = failure if self._on_pending else None
         elif self._failed and classify(self._failed) == REFUSED:
@@ -116,7 +117,9 @@ class Logins:
         if not self._wait:
             self._wait = refusal(1, self.random)
             self.vault.note(steps=1, left=self._wait // 1000)
-        return self._wait
+        wait = self._wait
+        self._wait = 0  # it has counted; what comes next does not take it back
+        return wait
 
     def _forgive(self):
         """The try that was counted in advance did not end in a refusal."""
@@ -126,13 +129,20 @@ class Logins:
 
     def accepted(self, record):
         """A subscription was granted on a connection that used this record."""
-        self._retry.healthy()
+        if self.count < _QUICK:
+            self.count += 1
+            self.retry.healthy()
         if self.vault.pending and not self._on_pending and self._failed:
             self._strike()
         self._on_pending = self._both = False
         self._failed = None
         self._wait = 0
         self.vault.confirm(record)
+
+    def healthy(self):
+        """A connection has lasted a minute."""
+        self.count = 0
+        self.retry.healthy()
 
     def _strike(self):
         """The pending record failed where the confirmed one works."""

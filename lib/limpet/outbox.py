@@ -79,7 +79,7 @@ class Outbox:
                 continue
             try:
                 await self._send(keys[0])
-            except (LimpetError, OSError) as e:
+            except Exception as e:  # also no memory: it is tried again
                 self._log("the outbox waits: %s" % e)
                 await asyncio.sleep_ms(_RETRY_MS)
 
@@ -88,8 +88,11 @@ class Outbox:
         if self._key != key or self._message.failure:
             found = self._read(key)
             if found:
-                self._message = self._client.publish_nowait(*found)
-                self._key = key
+                try:
+                    self._message = self._client.publish_nowait(*found)
+                    self._key = key
+                except ValueError as e:  # and never can be
+                    self._log("a message of the outbox cannot be sent: %s" % e)
         if self._key == key:
             await self._message.wait()
         if key in self._load():

@@ -35,7 +35,7 @@ class Out:
         n = len(topic)
         end = _BODY + 2 + n
         if end + 2 > self.size:
-            raise ValueError("the topic is longer than the send buffer")
+            self.room(topic)
         buf[_BODY] = n >> 8
         buf[_BODY + 1] = n & 255
         buf[_BODY + 2 : end] = topic
@@ -59,6 +59,11 @@ class Out:
             self._head(PUBLISH | flags, length)
         self.n = end + n - left - self.off
         return left
+
+    def room(self, topic):
+        """ValueError where this topic finds no room."""
+        if _BODY + 4 + len(topic) > self.size:
+            raise ValueError("the topic is longer than the send buffer")
 
     def _head(self, op, size):
         """Put the fixed header right before the body."""

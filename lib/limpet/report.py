@@ -35,6 +35,7 @@ async def report(keeper, message, slept_s):
         try:
             return await _try(keeper, record, message)
         except LimpetError as e:
+            keeper.times.failed(e)
             if logins.failed(e):  # otherwise the confirmed record is next, at once
                 raise
             message = Message(message.topic, message.payload, message.flags)
@@ -43,27 +44,30 @@ async def report(keeper, message, slept_s):
 async def _try(keeper, record, message):
     flight = keeper.flight
     out = keeper.out
-    flight.put(message)
-    flight.next(ticks_ms())
-    if out.publish(message.topic, message.payload, message.flags, message.pid):
-        raise ValueError("a report must fit the send buffer")
-    packet = memoryview(out.buf)[out.off : out.off + out.n]
 
     def say():
         keeper.logins.sending()
+        packet = memoryview(out.buf)[out.off : out.off + out.n]
         return hello(record, keeper.keepalive, True) + packet
 
     session = reader = None
+    beat = asyncio.create_task(keeper.beat())  # feeds the watchdog
     try:
+        flight.put(message)
+        flight.next(ticks_ms())
+        if out.publish(message.topic, message.payload, message.flags, message.pid):
+            raise ValueError("a report must fit the send buffer")
         await keeper.reach(record, say)
         session = keeper.begin()
         reader = asyncio.create_task(_read(session, message))
+        keeper.step(_ACK_MS)
         await asyncio.wait_for_ms(message.wait(), _ACK_MS)
         keeper.logins.accepted(record)
         await session.goodbye()
     except asyncio.TimeoutError:
         raise Lost("NO_ACK", "report")
     finally:
+        beat.cancel()
         if reader:
             reader.cancel()
             session.close()

@@ -42,8 +42,8 @@ class Session:
     def __init__(
         self, stream, readable, writable, keepalive, flight, out, in_, on_publish, counters
     ):
-        self._write = stream.write
-        self._read = stream.readinto
+        self.write = stream.write
+        self.read = stream.readinto
         self.readable = readable
         self.writable = writable
         self._keepalive_ms = keepalive * 1000
@@ -62,7 +62,7 @@ class Session:
         self._asking = Lock()
         self._granted = Event()
         self._codes = b""
-        self._heard_at = self._sent_at = ticks_ms()
+        self._heard_at = self.sent_at = ticks_ms()
         self._sent = counters.bytes_out  # what it was at the last check
         self._pinged = False
         self.failure = None
@@ -103,7 +103,7 @@ class Session:
         """
         self.counters.bytes_out += n + left
         try:
-            done = self._write(buf, at, n)
+            done = self.write(buf, at, n)
         except (OSError, ValueError) as e:
             self.fail(Lost("WRITE", e))
             return DONE
@@ -132,7 +132,7 @@ class Session:
     async def _push(self, buf, at, n):
         # After None the same bytes are offered again: mbedTLS has sealed them already.
         while n and not self.failure:
-            done = self._write(buf, at, min(n, _PIECE))
+            done = self.write(buf, at, min(n, _PIECE))
             if done:
                 at += done
                 n -= done
@@ -221,7 +221,7 @@ class Session:
         turns = 0
         while not self.failure:
             try:
-                n = self._read(in_.room())
+                n = self.read(in_.room())
             except (OSError, ValueError) as e:
                 raise Lost("READ", e)
             if n is None:
@@ -276,7 +276,7 @@ class Session:
         keepalive = self._keepalive_ms
         if self.counters.bytes_out != self._sent:
             self._sent = self.counters.bytes_out
-            self._sent_at = now
+            self.sent_at = now
         silent = ticks_diff(now, self._heard_at)
         if silent > keepalive * 5 // 4:
             self.fail(Lost("SILENT", "%d s" % (silent // 1000)))
@@ -288,7 +288,7 @@ class Session:
             self.fail(Lost("NO_ACK", "subscription"))
         else:
             half = keepalive // 2
-            if ticks_diff(now, self._sent_at) > half or (silent > half and not self._pinged):
+            if ticks_diff(now, self.sent_at) > half or (silent > half and not self._pinged):
                 self._pinged = True
                 self._put(self.PING, 0, len(self.PING))
 

@@ -24,7 +24,7 @@ def ack(used, state, cause, sequence):
         used.generation,
         used.vault_id,
     )
-    return head + seal.hmac(_key(used, b"limpet/1/ack"), b"limpet ack\x01", head)
+    return head + seal.hmac(key(used, b"limpet/1/ack"), b"limpet ack\x01", head)
 
 
 def last_ack(used, journal):
@@ -42,12 +42,12 @@ def proof(vault, nonce):
     used = vault.read()
     if not used:
         raise LimpetError("STATE", "this board holds no record")
-    key = _key(used, b"limpet/1/proof")
-    h = seal.hmac(key, used.fields)
-    p = seal.hmac(key, nonce, used.vault_id, struct.pack(">I", used.generation), h)
+    tag = key(used, b"limpet/1/proof")
+    h = seal.hmac(tag, used.fields)
+    p = seal.hmac(tag, nonce, used.vault_id, struct.pack(">I", used.generation), h)
     return used, h, p
 
 
-def _key(used, label):
+def key(used, label):
     """A key derived from this record's control key."""
     return seal.expand(seal.hmac(used.vault_id, used.one(record.CONTROL)), label)

@@ -52,6 +52,8 @@ class Status:
             return
         self.state = state
         self.reason = reason
+        if state in (ONLINE, CONNECTING):
+            self._next_at = None  # or its ticks come round again
         if self.log is not _silent:  # or each failure would load the sentences for nobody
             self.log("%s: %s" % (state, reason) if reason else state)
         self.count += 1

@@ -86,7 +86,10 @@ class Router:
                 raise LimpetError("NO_NAME")
             if len(self._cache) >= _MAX_CACHED:
                 self._cache.clear()
-            found = self._cache[topic] = self.absolute(topic, "up")
+            found = self.absolute(topic, "up")
+            if not found or b"+" in found or b"#" in found or b"\0" in found:
+                raise ValueError("a topic to publish to is not empty and holds no + and no #")
+            self._cache[topic] = found
         return found
 
     def deliver(self, in_, session):

@@ -35,8 +35,8 @@ class Trust:
 
     def __init__(self, anchors, host, pins=(), psk=None, client=None, now=clock.now):
         self.host = host.strip("[]").rstrip(".")
-        self._name = self.host.lower().encode()
-        self._address = names.address(self._name)
+        self.name = self.host.lower().encode()
+        self.address = names.address(self.name)
         self.pins = pins
         self.psk = psk
         self.client = client
@@ -139,11 +139,11 @@ class Trust:
                 tag, start, at = x509.element(der, at, end)
                 if tag == x509.DNS_NAME:
                     name = bytes(der[start:at]).lower()
-                    if not self._address and names.matches(name, self._name):
+                    if not self.address and names.matches(name, self.name):
                         return None
                     if len(seen) < 3:
                         seen.append(name[:40])
-                elif tag == x509.IP_ADDRESS and der[start:at] == self._address:
+                elif tag == x509.IP_ADDRESS and der[start:at] == self.address:
                     return None
         return "NAME", plain(b", ".join(seen)) or "no name", "this device dials " + self.host
 

@@ -25,6 +25,7 @@ from .topics import Router
 
 _KEEPALIVE_S = const(60)
 _ERRAND_MS = const(1_000)
+_HEALTHY_MS = const(60_000)
 
 
 class MQTTClient(robust.MQTTClient):
@@ -61,14 +62,15 @@ class MQTTClient(robust.MQTTClient):
         self._router.kit = self._keep
         self._router.named(self._logins.name())
         self._first = True
+        self._out = packets.Out(send)
         self._wire = Connection(
-            self._waits, packets.Out(send), packets.In(receive), self._feed, self._deliver
+            self._waits, self._out, packets.In(receive), self._feed, self._deliver
         )
         self._filters = []
         self._clean = True
         self._told = None  # what the kit knows
         self._box = None  # what the kit sent
-        self._errand_at = ticks_ms()
+        self._errand_at = self._since = ticks_ms()
 
     # -- what a sketch calls
 
@@ -110,15 +112,22 @@ class MQTTClient(robust.MQTTClient):
         pid = 0
         if qos:
             pid = self.pid = self.pid + 1 if 1 < self.pid < 65535 else 2
+        self._out.room(topic)
         while True:
             try:
-                self._wire.publish(topic, payload, flags, pid)
-                if qos:
-                    self._wire.wait_for(lambda: self._wire.acknowledged == pid)
+                self._publish(topic, payload, flags, pid)
                 return
             except (LimpetError, OSError, ValueError) as e:
                 self._broken(e)
                 flags |= packets.DUP if qos else 0
+
+    def _publish(self, topic, payload, flags, pid):
+        """Once, on the present connection. A callback may do so while a publish waits."""
+        waiting = self._wire.waiting
+        if pid and pid not in waiting:
+            waiting.append(pid)
+        self._wire.publish(topic, payload, flags, pid)
+        self._wire.wait_for(lambda: not pid or pid not in waiting)
 
     def subscribe(self, topic, qos=0):
         """Subscribe, now and after every reconnect; raises MQTTException when it is refused."""
@@ -175,6 +184,7 @@ class MQTTClient(robust.MQTTClient):
         link, present = self._waits.drive(self._dial(record))
         self.sock = link.stream
         self._wire.begin(link, self.keepalive)
+        self._since = ticks_ms()
         self._wire.subscribe(self._router.filters() + self._filters)
         self._logins.accepted(record)
         if not self.lw_topic:
@@ -207,7 +217,15 @@ class MQTTClient(robust.MQTTClient):
         self.sock = None
 
     def _broken(self, failure):
-        self._say("the connection ended: %s" % failure)
+        """After a connection ended: wait as the schedule says, then log in anew."""
+        if not isinstance(failure, LimpetError):
+            failure = Lost("READ", failure) if isinstance(failure, OSError) else fault(failure)
+        self._hang_up()
+        if ticks_diff(ticks_ms(), self._since) > _HEALTHY_MS:
+            self._logins.healthy()
+        pause = self._logins.failed(failure)
+        self._say("the connection ended: %s; next try in %d s" % (failure, (pause + 999) // 1000))
+        self._sleep(pause)
         self.reconnect()
 
     # -- errands
@@ -238,9 +256,7 @@ class MQTTClient(robust.MQTTClient):
             self._box = None
             ack, then = changes.take(self._store, box)
             if ack:
-                self._wire.acknowledged = 0
-                self._wire.publish(self._router.kit_ack, ack, packets.RETAIN | packets.QOS1, 1)
-                self._wire.wait_for(lambda: self._wire.acknowledged == 1)
+                self._publish(self._router.kit_ack, ack, packets.RETAIN | packets.QOS1, 1)
             if then == changes.WIPE:
                 self._store.wipe()
                 raise Lost("WIPED")
