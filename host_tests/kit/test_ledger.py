@@ -141,6 +141,31 @@ def test_a_name_is_taken_once(rows):
     assert [u.state for u in rows.units(gone=True)] == [GONE, NEW]
 
 
+def test_a_backup_that_fails_leaves_no_file(rows, tmp_path, monkeypatch):
+    class Full:
+        def backup(self, copy):
+            raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch, pytest.raises(sqlite3.OperationalError):
+        patch.setattr(rows, "_db", Full())
+        rows.backup(tmp_path / "copy.db")
+    assert not (tmp_path / "copy.db").exists()
+
+
+def test_revoking_a_name_revokes_whatever_may_log_in_as_it(rows, capsys):
+    one = rows.advance(rows.advance(rows.advance(add(rows, 1), PROVED, 1), REGISTERED), ACTIVE)
+    two = add(rows, 2, name="lamp-1", replaces=one.vault)
+    two = rows.advance(rows.advance(two, PROVED, 1), REGISTERED)  # it logged in, nobody looked
+    late = rows.advance(rows.advance(add(rows, 3), PROVED, 1), REGISTERED)
+    cli.main(["revoke", "lamp-1", "lamp-3"])
+    assert {rows.unit(u.vault).state for u in (one, two, late)} == {"REVOKED"}
+    assert list(rows.accounts("kit-b")) == []
+    said = capsys.readouterr().out
+    assert said.count("lamp-1 is revoked") == said.count("lamp-3 is revoked") == 1
+    cli.main(["revoke", "lamp-1", "--undo"])
+    assert {rows.unit(u.vault).state for u in (one, two)} == {ACTIVE}
+
+
 def test_a_newer_and_a_broken_ledger_are_told(home):
     with Ledger():
         pass
@@ -208,8 +233,11 @@ def test_a_copy_is_taken_back(rows, tmp_path, home, capsys):
     assert cli.main(["ledger", "import", str(copy)]) == ENROLLED
     assert rows.unit(unit(1).vault) is None, "all or nothing"
     assert cli.main(["ledger", "import", str(tmp_path / "none")]) == USAGE
-    copy.write_bytes(b"no database" * 100)
-    assert cli.main(["ledger", "import", str(copy)]) == FAILED
+    for other in (b"no database" * 100, b""):  # an empty file is a database to SQLite
+        copy.write_bytes(other)
+        capsys.readouterr()
+        assert cli.main(["ledger", "import", str(copy)]) == FAILED
+        assert f"{copy} is no ledger" in capsys.readouterr().err
 
 
 def test_two_kits_at_once_lose_nothing(rows, home):

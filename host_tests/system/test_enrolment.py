@@ -266,7 +266,12 @@ def test_ledger_rename(board, broker, sim_factory):
     assert "already" in rename(port, "lamp-1", "lamp-1", USAGE)
     assert "no unit lamp-9" in rename(port, "lamp-9", "lamp-3", USAGE)
     online_as(broker, "lamp-1", "lamp-2")
+    with Ledger() as ledger, ledger._transaction():
+        ledger._db.execute("INSERT INTO person VALUES ('anna', '', 0, 0)")
+        ledger._db.execute("INSERT INTO person_device VALUES ('anna', 'lamp-1')")
     assert "lamp-1 is lamp-3 now" in rename(port, "lamp-1", "lamp-3")
+    with Ledger() as ledger:
+        assert ledger._devices("anna") == ["lamp-3"]
     online_as(broker, "lamp-2", "lamp-3")
     cut = ("--replace", "lamp-3", "--name", "lamp-4", "--yes")
     enroll(board, broker, *cut, at="registered", who="kit", code=KILLED)

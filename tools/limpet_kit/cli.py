@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import sqlite3
 import sys
 from collections.abc import Sequence
 
@@ -46,6 +47,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    if sys.stdin is None:  # closed: as if nothing came
+        sys.stdin = open(os.devnull)  # noqa: SIM115
     os.umask(0o077)  # whatever the kit writes is its owner's alone
     given = list(sys.argv[1:] if argv is None else argv)
     args = parser().parse_args(given or [FIRST])  # alone, it says where you are
@@ -60,3 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return errors.OK
+    except UnicodeError:  # its words would show a part of what was given
+        print(f"limpet {args.verb}: what was given is not text in UTF-8", file=sys.stderr)
+        return errors.FAILED
+    except (OSError, sqlite3.Error) as e:  # for which nobody had a better sentence
+        print(f"limpet {args.verb}: {e} ({type(e).__name__})", file=sys.stderr)
+        return errors.FAILED

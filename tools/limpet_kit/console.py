@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,13 +48,25 @@ def typed_secret(words: str, twice: bool = True) -> Secret:
     return Secret(typed.encode())
 
 
+class _Rich(RichConsole):
+    def on_broken_pipe(self) -> None:
+        """Nobody reads on (`| head`): what has been begun is done all the same."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
 class Console:
     """Lines for people; with `as_json` they go to stderr and stdout gets one object at the end."""
 
     def __init__(self, as_json: bool = False) -> None:
         self.as_json = as_json
-        self._rich = RichConsole(
-            stderr=as_json, highlight=False, markup=False, emoji=False, soft_wrap=True
+        self._rich = _Rich(
+            stderr=as_json,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            soft_wrap=True,
+            # FORCE_COLOR, usual in CI, would draw the bar into files.
+            force_terminal=None if (sys.stderr if as_json else sys.stdout).isatty() else False,
         )
 
     def line(self, text: str) -> None:

@@ -449,6 +449,8 @@ def _take_place(client: KitClient, ledger: Ledger, settings: Settings, unit: Uni
     elsewhere = changes.brokers_of(ledger, old) - {settings.kit} if old else set()
     if old:
         ledger.retire(old)
+        if old.name != unit.name:
+            ledger.pass_on(old.name, unit.name)
     registry.sync(ledger, settings)
     for broker in elsewhere:
         with contextlib.suppress(KitError):  # then the next sync there does it

@@ -14,7 +14,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TypeVar
@@ -249,6 +249,13 @@ class Ledger:
         found = self._units("WHERE name = ? AND state <> 'GONE' ORDER BY replaces NOTNULL", name)
         return found[0] if found else None
 
+    def enrolments(self, name: str) -> list[Unit]:
+        """Every enrolment that may log in as this name, or is about to take its place."""
+        named = self._units("WHERE name = ? AND state <> 'GONE' ORDER BY replaces NOTNULL", name)
+        vaults = {unit.vault for unit in named}
+        taking = self._units("WHERE replaces NOTNULL AND state <> 'GONE'")
+        return named + [u for u in taking if u.replaces in vaults and u.vault not in vaults]
+
     def unfinished(self, chip: str) -> list[Unit]:
         """Enrolments of a board with this chip id that have not left NEW."""
         return self._units("WHERE chip = ? AND state = 'NEW'", chip)
@@ -468,6 +475,14 @@ class Ledger:
                 (int(time.time()), unit.vault),
             )
 
+    def pass_on(self, old: str, new: str) -> None:
+        """Whoever may see the device `old` may see the one that takes its place as `new`."""
+        with self._transaction():
+            self._db.execute(
+                "UPDATE OR IGNORE person_device SET device = ? WHERE device = ?", (new, old)
+            )
+            self._db.execute("DELETE FROM person_device WHERE device = ?", (old,))
+
     def settle(self, unit: Unit) -> Unit:
         """End of a replacement: this unit holds its name alone; the unit as it is now."""
         with self._transaction():
@@ -561,6 +576,9 @@ class Ledger:
         copy = sqlite3.connect(file)
         try:
             self._db.backup(copy)
+        except BaseException:
+            file.unlink(missing_ok=True)  # half a copy would pass for a whole one
+            raise
         finally:
             copy.close()
 
@@ -573,6 +591,8 @@ class Ledger:
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / "copy.db"
             shutil.copyfile(file, copy)  # it is migrated, and the given file stays as it is
+            if not _is_ledger(copy):
+                raise KitError(f"{file} is no ledger of this kit; nothing was taken.")
             with Ledger(copy) as other:
                 theirs = other.units(gone=True)
             here = {unit.vault for unit in self.units(gone=True)}
@@ -631,3 +651,14 @@ class Ledger:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
+
+
+def _is_ledger(file: Path) -> bool:
+    """Whether a kit has made this database."""
+    try:
+        with closing(sqlite3.connect(file)) as found:
+            version = found.execute("PRAGMA user_version").fetchone()[0]
+            tables = found.execute("SELECT name FROM sqlite_master WHERE name = 'unit'").fetchall()
+    except sqlite3.DatabaseError:
+        return False
+    return bool(version and tables)

@@ -72,13 +72,13 @@ class Canary:
             "base64": lambda text: base64.b64decode(text, validate=True),
         }
         try:
-            if form == "digest":
+            if form == "digest" and data.split():
                 return cls(name, digests=tuple(_digest(word) for word in data.split()))
             return cls.of(name, readers[form](data.strip()))
         except (KeyError, ValueError):
             raise KitError(
                 "A line of a canary file is NAME, one of text, hex, base64 and digest, and the "
-                f"value in that form; the one that begins with {name[:32]!r} is not.",
+                "value in that form; one is not.",  # which one: it may be a secret alone
                 USAGE,
             ) from None
 

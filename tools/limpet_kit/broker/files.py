@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,9 @@ try:
     import fcntl
 except ImportError as e:  # pragma: no cover - Windows
     raise ImportError("the kit's broker needs a POSIX system (Linux, macOS, WSL)") from e
+
+
+_SILENT_S = 2.0  # so long a wait for another kit is not worth a word
 
 
 def write_private(path: Path, data: bytes) -> None:
@@ -81,10 +86,21 @@ def try_lock(path: Path, shared: bool = False) -> int | None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`; waits for whoever has it."""
+    """Hold the lock file `path`; waits for whoever has it, and says so after 2 s."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        until = time.monotonic() + _SILENT_S
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() < until:
+                    time.sleep(0.02)
+                    continue
+            print(f"limpet: another limpet holds {path}; waiting for it", file=sys.stderr)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            break
         yield
     finally:
         os.close(fd)

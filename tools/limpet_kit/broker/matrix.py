@@ -22,6 +22,7 @@ from pathlib import Path
 
 from ..console import Advance
 from ..errors import FAILED, KitError
+from ..interrupt import like_ctrl_c
 from ..secret import Secret
 from . import accounts, client, connect, mosquitto, rabbitmq, server, settings
 from .accounts import Account
@@ -135,7 +136,7 @@ def profile(answers: dict[str, str]) -> str | None:
 def of_kind(kind: str, advance: Advance) -> dict[str, str]:
     """The answers of a broker of this kind, made for this on loopback and removed again."""
     logins = draw()
-    with tempfile.TemporaryDirectory(prefix="limpet-matrix-") as folder:
+    with like_ctrl_c(), tempfile.TemporaryDirectory(prefix="limpet-matrix-") as folder:
         made = settings.create(
             Path(folder) / "broker", ["127.0.0.1"], server.free_port(count=4), kind, demo=True
         )

@@ -21,6 +21,7 @@ from ..broker import accounts, export, server, settings
 from ..console import Console
 from ..enrolment import Plan
 from ..errors import DEMO_FAILED, OK, KitError
+from ..interrupt import like_ctrl_c
 from ..secret import Secret
 from ..seriallog import SerialLog
 from ..watch import Watch
@@ -50,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
     os.environ["LIMPET_HOME"] = str(folder)
     demo = Demo(console, folder)
     try:
-        demo.run()
+        with like_ctrl_c():
+            demo.run()
     except KitError as e:
         demo.failed.append(str(e))
     finally:

@@ -11,7 +11,7 @@ from ..broker import server, settings
 from ..broker.client import KitClient
 from ..console import Console
 from ..errors import NO_BROKER, OK, USAGE, KitError
-from ..ledger import ACTIVE, REVOKED, Ledger, Unit
+from ..ledger import ACTIVE, PROVED, REGISTERED, REVOKED, Ledger, Unit
 
 HELP = "lock a device out: its accounts end and its live session is closed"
 EPILOG = """examples:
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     console = Console(args.json)
     began = time.monotonic()
     with Ledger() as ledger:
-        units = [_named(ledger, name, args.undo) for name in args.device]
+        units = [unit for name in args.device for unit in _named(ledger, name, args.undo)]
         if args.undo and (lost := [unit.name for unit in units if unit.profile == "psk"]):
             raise KitError(
                 f"The shared key of {', '.join(lost)} was erased when it was revoked. Enrol it "
@@ -64,12 +64,13 @@ def run(args: argparse.Namespace) -> int:
                 taken.append(None)
     took = time.monotonic() - began
     live = {name for done in taken if done for name in done}
-    for unit in units:
+    every = list(dict.fromkeys(unit.name for unit in units))
+    for name in every:
         if args.undo:
-            console.line(f"{unit.name} may log in again")
+            console.line(f"{name} may log in again")
         else:
-            session = "; its live session is closed" if unit.name in live else ""
-            console.line(f"{unit.name} is revoked{session}")
+            session = "; its live session is closed" if name in live else ""
+            console.line(f"{name} is revoked{session}")
     if args.undo:
         console.line(
             "A device that was refused meanwhile waits before its next try: an hour after the "
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         {
             "ok": running and not (yours and not args.undo),
             "yours": sorted(yours),
-            "devices": [unit.name for unit in units],
+            "devices": every,
             "live": sorted(live),
             "seconds": round(took, 3),
         }
@@ -99,14 +100,17 @@ def run(args: argparse.Namespace) -> int:
     return OK
 
 
-def _named(ledger: Ledger, name: str, undo: bool) -> Unit:
-    unit = ledger.named(name)
-    if unit is None or unit.state not in ((REVOKED,) if undo else (ACTIVE, REVOKED)):
+def _named(ledger: Ledger, name: str, undo: bool) -> list[Unit]:
+    """All that could log in under this name: also one that was never seen online, and one that is
+    to take its place."""
+    states = (REVOKED,) if undo else (PROVED, REGISTERED, ACTIVE, REVOKED)
+    units = [unit for unit in ledger.enrolments(name) if unit.state in states]
+    if not units:
         what = "let in again" if undo else "revoked"
         raise KitError(
             f"There is no unit {name} that could be {what}. `limpet ledger list` shows all.", USAGE
         )
-    return unit
+    return units
 
 
 def _tell(ledger: Ledger, broker: str, names: set[str], undo: bool) -> set[str] | None:

@@ -13,7 +13,7 @@ from .. import changes, paths, protocol, wifi
 from ..broker import settings
 from ..broker.settings import Settings
 from ..console import Console
-from ..errors import FAILED, NOT_ONLINE, OK, USAGE, KitError
+from ..errors import FAILED, NO_NETWORK, NOT_ONLINE, OK, USAGE, KitError
 from ..ledger import ACTIVE, APPLIED, Ledger, Unit
 
 HELP = "give devices a new account over the link, or new servers or networks"
@@ -68,9 +68,11 @@ def run(args: argparse.Namespace) -> int:
         kind = changes.SERVERS
         fields = [(protocol.SERVER, _server(text)) for text in args.server]
         detail = " ".join(args.server)
-    elif args.wifi:
+    elif args.wifi is not None:
         kind = changes.NETWORKS
         found = wifi.networks(args.wifi)
+        if not found:
+            raise KitError("That names no network; nothing was sent.", NO_NETWORK)
         fields = [(protocol.NETWORK, protocol.network(n.ssid, n.key)) for n in found]
         # No digest of the keys: whoever has the ledger could guess against it.
         detail = secrets.token_hex(8)
@@ -169,7 +171,7 @@ def _drawn(ledger: Ledger, unit: Unit) -> int:
 
 def _server(text: str) -> bytes:
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not re.fullmatch(r"[!-~]+", host) or not port.isdigit() or not 0 < int(port) < 65536:
         raise KitError(f"{text!r} is not HOST:PORT.", USAGE)
     return text.encode()
 

@@ -85,6 +85,8 @@ def run(args: argparse.Namespace) -> int:
         install.check_sketch(args.main)
     if args.watch:
         return _watch(args, console, step)
+    if args.kit_key or args.ports or args.run_ or args.count is not None:
+        raise KitError("--kit-key, --ports, --run and --count go with --watch.", USAGE)
     plan = enroll.plan(args)
     port = bringup.simulated(args.port, step) if args.port else bringup.find()
     for_simulated = port is not None and ports.simulated(ports.resolve(port))
@@ -142,7 +144,7 @@ def _watch(args: argparse.Namespace, console: Console, step: enrolment.Step) -> 
         if getattr(args, name):
             flashing += [f"--{name}", str(getattr(args, name))]
     options = ["--broker", str(chosen.folder), "--prefix", args.prefix, *flashing]
-    options += ["--wait", str(args.wait)]
+    options += ["--wait", str(args.wait), "--via", args.via]
     if args.main:
         options += ["--main", str(args.main)]
     for name in ("no_wifi", "replace_main", "yes"):

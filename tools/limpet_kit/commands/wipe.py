@@ -87,10 +87,12 @@ def _confirm(args: argparse.Namespace, names: list[str]) -> None:
         return
     if not sys.stdin.isatty():
         raise KitError("To wipe without being asked, say --yes.", USAGE)
-    print(f"This ends the credential of {', '.join(names)}; each must be enrolled anew by cable.")
-    try:
-        answer = input("To go on, type wipe: ")
-    except EOFError:
-        answer = ""
-    if answer.strip() != "wipe":
+    print(
+        f"This ends the credential of {', '.join(names)}; each must be enrolled anew by cable.\n"
+        "To go on, type wipe: ",
+        end="",
+        file=sys.stderr,  # stdout may be a file of JSON
+        flush=True,
+    )
+    if sys.stdin.readline().strip() != "wipe":
         raise KitError("Nothing was wiped.", USAGE)

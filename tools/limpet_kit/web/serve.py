@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 
 import uvicorn
@@ -33,11 +34,17 @@ def serve(settings: Settings, listen: str, port: int, life_s: float) -> None:
         access_log=False,
         log_level="warning",
     )
-    try:
-        uvicorn.Server(config).run()
-    except SystemExit:  # it has said why on stderr
+    try:  # before anything begins, which would log everybody out of the page that has the port
+        family = socket.getaddrinfo(listen, port, type=socket.SOCK_STREAM)[0][0]
+        bound = socket.create_server((listen, port), family=family)
+    except (OSError, UnicodeError) as e:
         raise KitError(
-            f"The web page could not be served on {listen}, port {port}. Is the port taken? "
-            "Another one: limpet web --port N",
+            f"The web page cannot be served on {listen}, port {port}: {e}. Another port: "
+            "limpet web --port N; another address: --listen",
             NO_BROKER,
         ) from None
+    with bound:
+        try:
+            uvicorn.Server(config).run(sockets=[bound])
+        except SystemExit:  # it has said why on stderr
+            raise KitError("The web page could not be served.", NO_BROKER) from None
