@@ -48,6 +48,23 @@ def typed_secret(words: str, twice: bool = True) -> Secret:
     return Secret(typed.encode())
 
 
+def seconds(text: str) -> float:
+    """The type of an option that is a time: neither below 0 nor without end."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError
+    return value
+
+
+def ask(question: str) -> str:
+    """The line that a person types, empty also at the end of input.
+
+    The question goes to stderr: stdout may be a file of JSON.
+    """
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().rstrip("\r\n")
+
+
 class _Rich(RichConsole):
     def on_broken_pipe(self) -> None:
         """Nobody reads on (`| head`): what has been begun is done all the same."""

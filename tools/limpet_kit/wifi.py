@@ -14,6 +14,7 @@ from pathlib import Path
 
 from . import protocol
 from .broker.files import refuse_readable
+from .console import ask
 from .errors import NO_NETWORK, KitError
 from .secret import Secret
 
@@ -67,10 +68,11 @@ def text(networks: list[Network]) -> str:
 
 def _ask() -> list[Network]:
     found: list[Network] = []
-    print("Wi-Fi networks, in the order in which the board tries them; Enter alone ends.")
+    words = "Wi-Fi networks, in the order in which the board tries them; Enter alone ends."
+    print(words, file=sys.stderr)
     while len(found) < protocol.REPEATS:
         try:
-            ssid = input("network name: ")
+            ssid = ask("network name: ")
             if not ssid:
                 break
             key = getpass.getpass("its key (not shown; empty for an open network): ")
@@ -78,7 +80,7 @@ def _ask() -> list[Network]:
         except EOFError:
             break
         except KitError as e:
-            print(e)
+            print(e, file=sys.stderr)
     return found
 
 

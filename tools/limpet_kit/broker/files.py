@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import REFUSED, KitError
+from ..errors import REFUSED, USAGE, KitError
 
 try:
     import fcntl
@@ -38,6 +38,12 @@ def write_private(path: Path, data: bytes) -> None:
         os.unlink(temporary)
         raise
     sync_folder(path.parent)
+
+
+def refuse_no_folder(path: Path | None) -> None:
+    """`KitError` where a file that is written in the end has no folder to lie in."""
+    if path and not path.absolute().parent.is_dir():
+        raise KitError(f"{path} lies in no folder that exists; nothing was done.", USAGE)
 
 
 def refuse_readable(path: Path, holds: str) -> None:

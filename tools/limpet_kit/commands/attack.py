@@ -10,7 +10,7 @@ from ..attack.cases import Case
 from ..attack.result import FELL, HELD, Result, junit
 from ..attack.trial import Trial
 from ..broker import settings
-from ..broker.files import write_private
+from ..broker.files import refuse_no_folder, write_private
 from ..console import Console, printable
 from ..errors import FELL_FOR_IT, OK, USAGE, KitError
 from ..interrupt import like_ctrl_c
@@ -50,6 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
     console = Console(args.json)
+    refuse_no_folder(args.junit)
     chosen = settings.load(args.broker or paths.home() / "broker")
     port = bringup.simulated(args.port, lambda name, words: None)
     results: list[Result] = []

@@ -8,7 +8,7 @@ from pathlib import Path
 from .. import boards
 from ..audit import ladder, layout, obtain, openness, report, scan
 from ..audit.canary import Canary
-from ..broker.files import write_private
+from ..broker.files import refuse_no_folder, write_private
 from ..console import Console
 from ..errors import LIES_OPEN, OK, USAGE, KitError
 from ..ledger import Ledger
@@ -51,6 +51,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
     console = Console(args.json)
+    refuse_no_folder(args.html)
     found = audit(args, console)
     report.show(found, console)
     if args.unit:

@@ -11,7 +11,7 @@ from pathlib import Path
 from .. import enrolment, install, paths, wifi
 from ..board import Board
 from ..broker import accounts, settings
-from ..console import Console
+from ..console import Console, ask, seconds
 from ..errors import OK, USAGE, KitError
 from ..ledger import REGISTERED, Ledger
 
@@ -64,7 +64,7 @@ def login(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wait",
         metavar="SECONDS",
-        type=float,
+        type=seconds,
         default=enrolment.ONLINE_S,
         help="for the login (default: %(default).0f)",
     )
@@ -129,9 +129,5 @@ def run(args: argparse.Namespace) -> int:
 def _confirm(name: str) -> None:
     if not sys.stdin.isatty():
         raise KitError(f"To replace {name} without being asked, say --yes.", USAGE)
-    try:
-        answer = input(f"The account of {name} will end. To go on, type its name: ")
-    except EOFError:
-        answer = ""
-    if answer.strip() != name:
+    if ask(f"The account of {name} will end. To go on, type its name: ").strip() != name:
         raise KitError("Nothing was replaced.", USAGE)

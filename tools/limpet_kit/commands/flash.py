@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import blank, boards
-from ..console import Console
+from ..console import Console, ask
 from ..errors import OK
 
 HELP = "write MicroPython onto a board: fetched once, pinned by SHA-256, checked before it erases"
@@ -96,7 +96,4 @@ def run(args: argparse.Namespace) -> int:
 def _asked(question: str) -> bool:
     if not sys.stdin.isatty():
         return False
-    try:
-        return input(f"{question} Write over it? [y/N] ").strip().lower() in ("y", "yes")
-    except EOFError:
-        return False
+    return ask(f"{question} Write over it? [y/N] ").strip().lower() in ("y", "yes")

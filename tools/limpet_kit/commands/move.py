@@ -9,6 +9,7 @@ from .. import boards, changes, destination, protocol
 from ..broker import given, keyed, server, settings
 from ..broker.client import KitClient
 from ..broker.settings import Settings
+from ..console import seconds
 from ..errors import NO_BROKER, REFUSED, USAGE, KitError
 from ..ledger import ACTIVE, Ledger, Unit
 from . import rotate
@@ -32,7 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wait",
         metavar="SECONDS",
-        type=float,
+        type=seconds,
         default=WAIT_S,
         help="for the devices (default: %(default).0f)",
     )

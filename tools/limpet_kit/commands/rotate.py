@@ -12,7 +12,7 @@ from pathlib import Path
 from .. import changes, paths, protocol, wifi
 from ..broker import settings
 from ..broker.settings import Settings
-from ..console import Console
+from ..console import Console, seconds
 from ..errors import FAILED, NO_NETWORK, NOT_ONLINE, OK, USAGE, KitError
 from ..ledger import ACTIVE, APPLIED, Ledger, Unit
 
@@ -53,7 +53,7 @@ def targets(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wait",
         metavar="SECONDS",
-        type=float,
+        type=seconds,
         default=WAIT_S,
         help="for the devices (default: %(default).0f)",
     )
@@ -66,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     fields: protocol.Fields = []
     if args.server:
         kind = changes.SERVERS
+        if len(args.server) > protocol.REPEATS:
+            raise KitError(f"A board keeps {protocol.REPEATS} servers at most.", USAGE)
         fields = [(protocol.SERVER, _server(text)) for text in args.server]
         detail = " ".join(args.server)
     elif args.wifi is not None:

@@ -9,7 +9,7 @@ from .. import changes, paths, protocol, registry
 from ..board import Board
 from ..broker import settings
 from ..broker.client import KitClient
-from ..console import Console
+from ..console import Console, ask
 from ..enrolment import NoLibrary, held, look
 from ..errors import OK, USAGE, KitError
 from ..ledger import Ledger, Unit
@@ -87,12 +87,6 @@ def _confirm(args: argparse.Namespace, names: list[str]) -> None:
         return
     if not sys.stdin.isatty():
         raise KitError("To wipe without being asked, say --yes.", USAGE)
-    print(
-        f"This ends the credential of {', '.join(names)}; each must be enrolled anew by cable.\n"
-        "To go on, type wipe: ",
-        end="",
-        file=sys.stderr,  # stdout may be a file of JSON
-        flush=True,
-    )
-    if sys.stdin.readline().strip() != "wipe":
+    ends = f"This ends the credential of {', '.join(names)}; each must be enrolled anew by cable."
+    if ask(f"{ends}\nTo go on, type wipe: ").strip() != "wipe":
         raise KitError("Nothing was wiped.", USAGE)
