@@ -9,7 +9,7 @@ from limpet_kit.broker import accounts, export, server
 from limpet_kit.broker.client import KitClient
 from limpet_kit.console import Console
 from limpet_kit.enrolment import Plan
-from limpet_kit.errors import ENROLLED, FAILED, NO_BROKER, NOT_ONLINE, OK, REFUSED
+from limpet_kit.errors import ENROLLED, FAILED, NO_BROKER, NOT_ONLINE, OK, REFUSED, USAGE
 from limpet_kit.ledger import Ledger
 from limpet_kit.secret import Secret
 from limpet_kit.seriallog import SerialLog
@@ -109,10 +109,12 @@ def test_a_change_that_does_not_work_is_dropped(fleet, capsys, monkeypatch, reco
     assert device_accounts(broker) == before
 
 
-def test_bad_fields_fail_at_once(fleet, capsys):
+def test_bad_fields_fail_at_once(fleet, capsys, monkeypatch):
     broker, [(_, name)] = fleet(1)
     where = ("--broker", broker.settings.folder)
     servers = [x for n in range(5) for x in ("--server", f"host-{n}:1")]  # four fit
+    assert limpet(capsys, "rotate", name, *servers, *where)[0] == USAGE
+    monkeypatch.setattr(protocol, "REPEATS", 5)  # a kit that does not know better
     code, said = limpet(capsys, "rotate", name, *servers, *where)
     assert code == FAILED and "fields" in said["failed"][name]
     assert answers(broker, name)
