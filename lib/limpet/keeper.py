@@ -24,7 +24,6 @@ _BEAT_MS = const(2_000)  # the watchdog is fed this often; an RP2040's bites aft
 _SLACK_MS = const(10_000)  # by which a step may exceed its time before the watchdog starves
 _GOODBYE_MS = const(1_000)
 _AGAIN_MS = const(10_000)
-_HEALTHY_MS = const(60_000)
 
 WAITED = Refused("REFUSED", "before the reset")
 MEMORY = Lost("MEMORY")  # made while there is some
@@ -58,9 +57,6 @@ class Keeper:
         self._tasks = None
         self.link = self._linked = None  # the latter is its session, from its first packet on
         self._until = 0  # ticks before which the present step must show progress
-        self._subscribed = 0  # so many filters has the server of a persistent session,
-        self._known = None  # which is this one, for this generation of the record
-        self.at = 0  # ticks of the login
 
     def start(self):
         """Begin to connect; nothing when that has been done."""
@@ -72,7 +68,6 @@ class Keeper:
     def name(self):
         """Learn this device's name from the vault; topics need it."""
         self.device = self.logins.name()
-        self._known = None
         self._router.named(self.device)
 
     async def close(self):
@@ -186,7 +181,6 @@ class Keeper:
     async def _serve(self, record, present):
         """Keep one connection until it ends; the failure that ended it."""
         session = self._linked = self.begin()
-        self.at = ticks_ms()
         tasks = [
             asyncio.create_task(session.guard(work))
             for work in (session.run(), self._greet(session, record, present))
@@ -218,14 +212,7 @@ class Keeper:
 
     async def _greet(self, session, record, present):
         """Restore the subscriptions; then we are online, and the queue flows."""
-        filters = self._router.filters()
-        # The first one always: its SUBACK is the proof of health, and it brings a waiting change.
-        there = (record.generation, self.link.address)
-        known = self._subscribed if present and there == self._known else 0
-        self._known = None
-        await self._ask(session, filters[:1] + filters[max(1, known) :])
-        self._subscribed = len(filters)
-        self._known = there
+        await self._router.restore(session, (record.generation, self.link.address), present)
         self.logins.accepted(record)
         session.flow()
         self.session = session
@@ -235,21 +222,14 @@ class Keeper:
             self._router.state, self._about.online(record.generation), packets.RETAIN
         )
         self._about.distrust = ""
-        late = self._router.filters()[len(filters) :]  # asked for since
-        if late:
-            await self._ask(session, late)
+        await self._router.late(session)
         await self._kit.serve(session, record)
-
-    async def _ask(self, session, filters):
-        for wanted, code in zip(filters, await session.subscribe(filters)):
-            if code & 0x80:
-                self._status.log("the server refused the subscription to %s" % wanted.decode())
 
     def subscribe(self, topic_filter):
         """Subscribe to one more filter when online; otherwise that happens with the login."""
         session = self.session
         if session:
-            asyncio.create_task(session.guard(self._ask(session, [topic_filter])))
+            asyncio.create_task(session.guard(self._router.ask(session, [topic_filter])))
 
     def send(self, message):
         """Queue a QoS 1 message; await the answer for its acknowledgement."""
@@ -286,8 +266,8 @@ class Keeper:
                     session.check(now)
                     if not session.failure:
                         self.step(every)
-                        if ticks_diff(now, self.at) > _HEALTHY_MS:
-                            self.logins.healthy()
+                        if self.session:
+                            self.logins.lasts()
                 elif ticks_diff(self._until, now) > 0 or self._status.state == UNPROVISIONED:
                     self.feed()  # without a credential there is nothing to hang in
             except Exception:  # no memory, not even for a ping

@@ -18,6 +18,7 @@ _AGAIN_MS = const(
 )  # after its first and its second strike a pending record waits
 _NOTE_MS = const(900_000)  # what is left of a refused wait is written this often at most
 _STEPS = const(6)
+_HEALTHY_MS = const(60_000)
 _QUICK = const(8)  # so many connections may end within a minute before the waits grow
 CHANGE = "CHANGE"  # code of a connection that we end to log in with another record
 
@@ -38,6 +39,7 @@ class Logins:
         self._failed = None  # how the pending one failed, while the confirmed one is tried
         self._both = False  # both are refused: later tries alternate
         self._due = None  # ticks from which a struck pending record is tried again
+        self.at = 0  # ticks of the last login
         self.count = 0  # logins since a connection lasted
         self._wait = 0  # ms, noted before a CONNECT that may be refused again
 
@@ -129,6 +131,7 @@ class Logins:
 
     def accepted(self, record):
         """A subscription was granted on a connection that used this record."""
+        self.at = ticks_ms()
         if self.count < _QUICK:
             self.count += 1
             self.retry.healthy()
@@ -139,10 +142,12 @@ class Logins:
         self._wait = 0
         self.vault.confirm(record)
 
-    def healthy(self):
-        """A connection has lasted a minute."""
-        self.count = 0
-        self.retry.healthy()
+    def lasts(self):
+        """To be called now and then while a connection lasts, and at its end: after a minute the
+        waits begin anew."""
+        if ticks_diff(ticks_ms(), self.at) > _HEALTHY_MS:
+            self.count = 0
+            self.retry.healthy()
 
     def _strike(self):
         """The pending record failed where the confirmed one works."""

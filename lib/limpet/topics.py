@@ -43,6 +43,8 @@ class Router:
         self._cache = {}
         self._running = 0
         self.device = ""
+        self._subscribed = 0  # so many of the filters has the server of a persistent session,
+        self._known = None  # which is this one, for this generation of the record
         self.kit = None  # a function: takes what the kit sends
         self.time = None  # the same: takes the kit's time, and whether it was retained
 
@@ -50,6 +52,7 @@ class Router:
         """Take the device's name, once the vault was read."""
         self.device = name
         self._cache.clear()
+        self._known = None
         self.state = ("limpet/%s/state" % name).encode()
         self.kit_set = ("limpet/%s/kit/set" % name).encode()
         self.kit_ack = ("limpet/%s/kit/ack" % name).encode()
@@ -77,6 +80,29 @@ class Router:
             if route.filter not in found:
                 found.append(route.filter)
         return found
+
+    async def restore(self, session, there, present):
+        """Subscribe to what the server does not have: `there` says which one it is, for which
+        generation of the record; `present` whether it has kept our session."""
+        filters = self.filters()
+        known = self._subscribed if present and there == self._known else 0
+        self._known = None
+        # The first one always: its SUBACK is the proof of health, and it brings a waiting change.
+        await self.ask(session, filters[:1] + filters[max(1, known) :])
+        self._subscribed = len(filters)
+        self._known = there
+
+    async def late(self, session):
+        """Subscribe to what handlers were added for since `restore` began."""
+        filters = self.filters()[self._subscribed :]
+        if filters:
+            await self.ask(session, filters)
+
+    async def ask(self, session, filters):
+        """Subscribe; a refusal goes to the log."""
+        for wanted, code in zip(filters, await session.subscribe(filters)):
+            if code & 0x80:
+                self.log("the server refused the subscription to %s" % wanted.decode())
 
     def up(self, topic):
         """The absolute topic (bytes) to publish to; kept, so that a publish allocates nothing."""

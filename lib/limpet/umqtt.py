@@ -25,7 +25,6 @@ from .topics import Router
 
 _KEEPALIVE_S = const(60)
 _ERRAND_MS = const(1_000)
-_HEALTHY_MS = const(60_000)
 
 
 class MQTTClient(robust.MQTTClient):
@@ -70,7 +69,7 @@ class MQTTClient(robust.MQTTClient):
         self._clean = True
         self._told = None  # what the kit knows
         self._box = None  # what the kit sent
-        self._errand_at = self._since = ticks_ms()
+        self._errand_at = ticks_ms()
 
     # -- what a sketch calls
 
@@ -93,12 +92,7 @@ class MQTTClient(robust.MQTTClient):
             try:
                 return self._login(record)
             except (LimpetError, OSError, ValueError, MemoryError) as e:
-                self._hang_up()
-                failure = e if isinstance(e, LimpetError) else fault(e)
-                self._times.failed(failure)
-                pause = self._logins.failed(failure)
-                self._say("%s; next try in %d s" % (failure, (pause + 999) // 1000))
-                self._sleep(pause)
+                self._pause("%s; next try in %d s", e)
             finally:
                 record.wipe()
 
@@ -174,6 +168,16 @@ class MQTTClient(robust.MQTTClient):
                 pass  # it is closed in any case
         self._hang_up()
 
+    def _pause(self, words, failure):
+        """Close, say why, and wait as the schedule says."""
+        self._hang_up()
+        if not isinstance(failure, LimpetError):
+            failure = fault(failure)
+        self._times.failed(failure)
+        pause = self._logins.failed(failure)
+        self._say(words % (failure, (pause + 999) // 1000))
+        self._sleep(pause)
+
     def _sleep(self, ms):
         for piece in self._logins.pieces(ms):
             self._waits.sleep(piece)
@@ -184,7 +188,6 @@ class MQTTClient(robust.MQTTClient):
         link, present = self._waits.drive(self._dial(record))
         self.sock = link.stream
         self._wire.begin(link, self.keepalive)
-        self._since = ticks_ms()
         self._wire.subscribe(self._router.filters() + self._filters)
         self._logins.accepted(record)
         if not self.lw_topic:
@@ -217,15 +220,11 @@ class MQTTClient(robust.MQTTClient):
         self.sock = None
 
     def _broken(self, failure):
-        """After a connection ended: wait as the schedule says, then log in anew."""
-        if not isinstance(failure, LimpetError):
-            failure = Lost("READ", failure) if isinstance(failure, OSError) else fault(failure)
-        self._hang_up()
-        if ticks_diff(ticks_ms(), self._since) > _HEALTHY_MS:
-            self._logins.healthy()
-        pause = self._logins.failed(failure)
-        self._say("the connection ended: %s; next try in %d s" % (failure, (pause + 999) // 1000))
-        self._sleep(pause)
+        """A connection ended: wait, then log in anew."""
+        self._logins.lasts()
+        if isinstance(failure, OSError):
+            failure = Lost("READ", failure)
+        self._pause("the connection ended: %s; next try in %d s", failure)
         self.reconnect()
 
     # -- errands
