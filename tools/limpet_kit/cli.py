@@ -9,7 +9,7 @@ import sqlite3
 import sys
 from collections.abc import Sequence
 
-from . import errors
+from . import console, errors
 
 FIRST = "status"
 # verb: module in limpet_kit.commands, with HELP, arguments(parser) and run(args) -> exit code
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"limpet {args.verb}: interrupted", file=sys.stderr)
         return errors.INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        console.nobody_reads(sys.stdout)
         return errors.OK
     except UnicodeError:  # its words would show a part of what was given
         print(f"limpet {args.verb}: what was given is not text in UTF-8", file=sys.stderr)

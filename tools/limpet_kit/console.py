@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -65,10 +65,19 @@ def ask(question: str) -> str:
     return sys.stdin.readline().rstrip("\r\n")
 
 
+def nobody_reads(stream: IO[str]) -> None:
+    """Go on without who has read it (`| head`): what has been begun is done all the same."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 class _Rich(RichConsole):
+    @property
+    def is_terminal(self) -> bool:
+        """Not by FORCE_COLOR, usual in CI, which would draw the bar into files."""
+        return self.file.isatty()
+
     def on_broken_pipe(self) -> None:
-        """Nobody reads on (`| head`): what has been begun is done all the same."""
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+        nobody_reads(self.file)
 
 
 class Console:
@@ -77,13 +86,7 @@ class Console:
     def __init__(self, as_json: bool = False) -> None:
         self.as_json = as_json
         self._rich = _Rich(
-            stderr=as_json,
-            highlight=False,
-            markup=False,
-            emoji=False,
-            soft_wrap=True,
-            # FORCE_COLOR, usual in CI, would draw the bar into files.
-            force_terminal=None if (sys.stderr if as_json else sys.stdout).isatty() else False,
+            stderr=as_json, highlight=False, markup=False, emoji=False, soft_wrap=True
         )
 
     def line(self, text: str) -> None:

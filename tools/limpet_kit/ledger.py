@@ -246,12 +246,11 @@ class Ledger:
 
     def named(self, name: str) -> Unit | None:
         """The unit of this name; while one takes another's place, the one that is there."""
-        found = self._units("WHERE name = ? AND state <> 'GONE' ORDER BY replaces NOTNULL", name)
-        return found[0] if found else None
+        return next(iter(self._called(name)), None)
 
     def enrolments(self, name: str) -> list[Unit]:
         """Every enrolment that may log in as this name, or is about to take its place."""
-        named = self._units("WHERE name = ? AND state <> 'GONE' ORDER BY replaces NOTNULL", name)
+        named = self._called(name)
         vaults = {unit.vault for unit in named}
         taking = self._units("WHERE replaces NOTNULL AND state <> 'GONE'")
         return named + [u for u in taking if u.replaces in vaults and u.vault not in vaults]
@@ -617,6 +616,9 @@ class Ledger:
         return [unit.name for unit in new]
 
     # -- inside
+
+    def _called(self, name: str) -> list[Unit]:
+        return self._units("WHERE name = ? AND state <> 'GONE' ORDER BY replaces NOTNULL", name)
 
     def _units(self, rest: str, *values: str) -> list[Unit]:
         rows = self._db.execute(f"SELECT {', '.join(_COLUMNS)} FROM unit {rest}", values)

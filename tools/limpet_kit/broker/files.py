@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,7 +43,7 @@ def write_private(path: Path, data: bytes) -> None:
 def refuse_no_folder(path: Path | None) -> None:
     """`KitError` where a file that is written in the end has no folder to lie in."""
     if path and not path.absolute().parent.is_dir():
-        raise KitError(f"{path} lies in no folder that exists; nothing was done.", USAGE)
+        raise KitError(f"{path} lies in no folder that exists; nothing was written.", USAGE)
 
 
 def refuse_readable(path: Path, holds: str) -> None:
@@ -95,18 +95,14 @@ def locked(path: Path) -> Iterator[None]:
     """Hold the lock file `path`; waits for whoever has it, and says so after 2 s."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        until = time.monotonic() + _SILENT_S
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() < until:
-                    time.sleep(0.02)
-                    continue
-            print(f"limpet: another limpet holds {path}; waiting for it", file=sys.stderr)
+        words = f"limpet: another limpet holds {path}; waiting for it"
+        waits = threading.Timer(_SILENT_S, print, (words,), {"file": sys.stderr})
+        waits.daemon = True
+        waits.start()
+        try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            break
+        finally:
+            waits.cancel()
         yield
     finally:
         os.close(fd)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import kitkey, protocol
-from ..broker.files import write_private
+from ..broker.files import refuse_no_folder, write_private
 from ..console import Console, csv_cell
 from ..errors import OK, REFUSED, USAGE, KitError
 from ..ledger import NEW, Ledger, Unit
@@ -167,9 +167,9 @@ def _import(console: Console, ledger: Ledger, file: Path) -> int:
 
 def free(file: Path) -> None:
     """See that `file` can be made and is not there yet."""
-    if file.exists() or not file.parent.is_dir():
-        why = "is there already" if file.exists() else "lies in no folder that exists"
-        raise KitError(f"{file} {why}; nothing was written.", USAGE)
+    refuse_no_folder(file)
+    if file.exists():
+        raise KitError(f"{file} is there already; nothing was written.", USAGE)
 
 
 def _drop(console: Console, ledger: Ledger, name: str | None) -> int:
