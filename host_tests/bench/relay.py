@@ -25,7 +25,8 @@ class Relay:
     """Listens on `port`, passes everything on to `target`, each way `delay_s` later."""
 
     def __init__(self, target: tuple[str, int], delay_s: float = 0.0) -> None:
-        self.count = Count()
+        self._count = Count()
+        self._open: set[asyncio.Task[None] | None] = set()
         self._target = target
         self._delay_s = delay_s
         self._loop = asyncio.new_event_loop()
@@ -35,7 +36,11 @@ class Relay:
 
     def reset(self) -> None:
         """Count anew."""
-        self.count = Count()
+        self._count = Count()
+
+    def count(self) -> Count:
+        """What has passed; waits until every connection has ended and all of it has."""
+        return asyncio.run_coroutine_threadsafe(self._ended(), self._loop).result(10)
 
     def close(self) -> None:
         """Stop."""
@@ -45,13 +50,20 @@ class Relay:
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         return int(server.sockets[0].getsockname()[1])
 
+    async def _ended(self) -> Count:
+        while self._open:
+            await asyncio.sleep(0.01)
+        return self._count
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(asyncio.current_task())
         far_reader, far_writer = await asyncio.open_connection(*self._target)
         for w in (writer, far_writer):
             w.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await asyncio.gather(
             self._pump(reader, far_writer, True), self._pump(far_reader, writer, False)
         )
+        self._open.discard(asyncio.current_task())
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, up: bool
@@ -60,10 +72,10 @@ class Relay:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 if up:
-                    self.count.up += len(data)
+                    self._count.up += len(data)
                     seen = self._records(seen + data)
                 else:
-                    self.count.down += len(data)
+                    self._count.down += len(data)
                 if self._delay_s:
                     self._loop.call_later(self._delay_s, writer.write, data)
                 else:
@@ -76,6 +88,6 @@ class Relay:
             n = 5 + int.from_bytes(seen[3:5], "big")
             if len(seen) < n:
                 break
-            self.count.records += seen[0] == _APPLICATION_DATA
+            self._count.records += seen[0] == _APPLICATION_DATA
             seen = seen[n:]
         return seen

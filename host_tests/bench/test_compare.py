@@ -19,7 +19,7 @@ def wire(rig, client, task, way, count):
     relay = rig.relays[way]
     relay.reset()
     assert rig.run(client, task, way, count) is not None, rig.why
-    return relay.count
+    return relay.count()
 
 
 def test_a_publish_is_one_record_of_86_bytes(rig):

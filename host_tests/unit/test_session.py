@@ -47,7 +47,8 @@ class Stream:
         self.take = []  # how many bytes the next writes take, None for nothing; empty for all
         self.give = []  # what the next reads bring: bytes, None, an exception
 
-    def write(self, buf, at, n):
+    def write(self, buf, at=0, n=None):
+        n = len(buf) if n is None else n
         data = bytes(memoryview(buf)[at : at + n])
         self.offered.append(data)
         taken = self.take.pop(0) if self.take else n

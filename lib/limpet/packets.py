@@ -53,11 +53,12 @@ class Out:
         length = end + n - _BODY
         if length < 128:  # as _head, without the call: most messages are short
             self.off = _BODY - 2
+            self.n = length + 2 - left
             buf[_BODY - 2] = PUBLISH | flags
             buf[_BODY - 1] = length
         else:
             self._head(PUBLISH | flags, length)
-        self.n = end + n - left - self.off
+            self.n = end + n - left - self.off
         return left
 
     def room(self, topic):

@@ -96,19 +96,48 @@ class Session:
 
     # -- writing: one packet, one write; what does not go at once is finished by a task
 
-    def _put(self, buf, at, n, rest=b"", left=0):
-        """Write buf[at : at + n], then the last `left` bytes of `rest`.
+    def publish(self, topic, payload, flags, pid=0):
+        """Of bytes; with QoS 0 it has usually gone when this returns: await the answer.
 
-        Returns DONE or what to await; until then the bytes are ours.
+        `pid` is that of QoS 1, which comes here only while no packet is half written.
         """
+        if self._busy:
+            return self._publish(topic, payload, flags)
+        out = self.out
+        left = out.publish(topic, payload, flags, pid)
+        n = out.n
         self.counters.bytes_out += n + left
-        try:
-            done = self.write(buf, at, n)
+        try:  # not by _put: a call is an eighth of what a message costs
+            done = self.write(out.buf, out.off, n)
         except (OSError, ValueError) as e:
-            self.fail(Lost("WRITE", e))
-            return DONE
+            return self._failed(e)
         if done == n and not left:
             return DONE
+        return self._left(done, out.buf, out.off, n, payload, left)
+
+    async def _publish(self, topic, payload, flags):
+        if await self._turn():
+            await self.publish(topic, payload, flags)
+
+    def _put(self, packet):
+        """Write another packet. Returns DONE or what to await; until then its bytes are ours."""
+        n = len(packet)
+        self.counters.bytes_out += n
+        try:
+            done = self.write(packet)
+        except (OSError, ValueError) as e:
+            return self._failed(e)
+        if done == n:
+            return DONE
+        return self._left(done, packet, 0, n)
+
+    def _failed(self, error):
+        self.fail(Lost("WRITE", error))
+        return DONE
+
+    def _left(self, done, buf, at, n, rest=b"", left=0):
+        """Have a task write what of buf[at : at + n] has not gone, then the last `left` bytes of
+        `rest`."""
         done = done or 0
         self._busy = True
         self._free.clear()
@@ -121,7 +150,7 @@ class Session:
             await self._push(buf, at, n)
             await self._push(rest, len(rest) - left, left)
         except (OSError, ValueError) as e:
-            self.fail(Lost("WRITE", e))
+            self._failed(e)
         self._writer = None
         if not self.failure:
             self._busy = False
@@ -145,18 +174,6 @@ class Session:
             await self._free.wait()
         return not self.failure
 
-    def publish(self, topic, payload, flags):
-        """QoS 0 (bytes): it has usually gone when this returns; await the answer."""
-        if self._busy:
-            return self._publish(topic, payload, flags)
-        out = self.out
-        left = out.publish(topic, payload, flags, 0)
-        return self._put(out.buf, out.off, out.n, payload, left)
-
-    async def _publish(self, topic, payload, flags):
-        if await self._turn():
-            await self.publish(topic, payload, flags)
-
     def flow(self):
         """From now on messages of the queue are sent."""
         self._flowing = True
@@ -166,18 +183,16 @@ class Session:
         """Send what the queue has and the window allows, unless a packet is half written."""
         if not self._flowing:
             return
-        out = self.out
         while not self._busy and not self.failure:
             message = self.flight.next(ticks_ms())
             if not message:
                 return
-            left = out.publish(message.topic, message.payload, message.flags, message.pid)
-            self._put(out.buf, out.off, out.n, message.payload, left)
+            self.publish(message.topic, message.payload, message.flags, message.pid)
 
     async def send(self, packet):
         """Write a packet when no other one is half written."""
         if await self._turn():
-            await self._put(packet, 0, len(packet))
+            await self._put(packet)
 
     async def ask(self, wanted, packet):
         """Write a packet of which the answer is awaited; `_codes` of that answer."""
@@ -206,7 +221,7 @@ class Session:
         if self._acks and not self._busy and not self.failure:
             acks = self._acks
             self._acks = bytearray()
-            self._put(acks, 0, len(acks))
+            self._put(acks)
         self.pump()
 
     def goodbye(self):
@@ -290,7 +305,7 @@ class Session:
             half = keepalive // 2
             if ticks_diff(now, self.sent_at) > half or (silent > half and not self._pinged):
                 self._pinged = True
-                self._put(self.PING, 0, len(self.PING))
+                self._put(self.PING)
 
 
 gc.collect()  # what was left over from loading is room for the next module
