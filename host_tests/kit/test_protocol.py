@@ -39,6 +39,8 @@ def test_control_box():
     assert box.hex() == C["box"]
     assert protocol.open_control(KEY, VAULT_ID, box) == (1, 9, fields(C["fields"]))
     assert protocol.open_control(KEY, bytes(16), box) is None
+    packet = 1 + 2 + 2 + len("a/b") + 2 + len(box)  # MQTT 3.3, remaining length of two bytes
+    assert protocol.change_size("a/b", fields(C["fields"])) == packet
     for at in range(len(box)):
         damaged = bytearray(box)
         damaged[at] ^= 1 << at % 8

@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from limpet_kit import enrolment, install, registry, sim, wifi
+from limpet_kit import arrival, cli, enrolment, install, registry, sim, wifi
 from limpet_kit.board import Board
 from limpet_kit.broker import accounts, export
+from limpet_kit.broker.client import KitClient
 from limpet_kit.errors import (
     ENROLLED,
     FAILED,
@@ -201,6 +202,32 @@ def test_a_cut_in_the_middle_of_e7_is_finished(board, broker, monkeypatch):
     assert len(exported(broker)) == 2
     enroll(board, broker, "--replace", "lamp-1", "--yes")
     online_as(broker, "lamp-1")
+
+
+def test_units_that_log_in_when_nobody_waits_are_known_to_the_next_command(
+    board, broker, sim_factory
+):
+    """One is new, one takes the place of another, and one is still in its box."""
+    spare, second, third = (ready(sim_factory()) for _ in range(3))
+    enroll(board, broker, "--name", "lamp-1")
+    enroll(third, broker, "--name", "lamp-3", "--no-start")
+    enroll(spare, broker, "--replace", "lamp-1", "--yes", "--wait", "0", code=NOT_ONLINE)
+    enroll(second, broker, "--name", "lamp-2", "--wait", "0", code=NOT_ONLINE)
+    assert len(exported(broker)) == 4
+    late = [unit for unit in rows() if unit.state == REGISTERED and unit.name != "lamp-3"]
+    with KitClient(broker.settings) as client:
+        client.subscribe("limpet/+/kit/ack")
+        for unit in late:
+            assert client.wait(lambda _, payload, unit=unit: arrival.is_its(unit, payload), 30)
+    where = ("--broker", str(broker.settings.folder))
+    assert cli.main(["rotate", "lamp-3", *where]) == USAGE
+    assert sorted((u.name, u.state) for u in rows() if u.state != GONE) == [
+        ("lamp-1", ACTIVE),
+        ("lamp-2", ACTIVE),
+        ("lamp-3", REGISTERED),
+    ]
+    assert len(exported(broker)) == 3
+    assert cli.main(["rotate", "--all", *where]) == OK
 
 
 # -- replacing and refusing

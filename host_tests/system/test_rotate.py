@@ -1,15 +1,19 @@
 """Changes over the link, from the command line to the flash of simulated boards and back."""
 
+import datetime
 import json
 
 import pytest
 from conftest import MEASURED
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from limpet_kit import bringup, ca, cli, kitkey, protocol, sim
 from limpet_kit.broker import accounts, export, server
 from limpet_kit.broker.client import KitClient
 from limpet_kit.console import Console
 from limpet_kit.enrolment import Plan
-from limpet_kit.errors import ENROLLED, FAILED, NO_BROKER, NOT_ONLINE, OK, REFUSED, USAGE
+from limpet_kit.errors import ENROLLED, FAILED, NO_BROKER, NO_SPACE, NOT_ONLINE, OK, REFUSED, USAGE
 from limpet_kit.ledger import Ledger
 from limpet_kit.secret import Secret
 from limpet_kit.seriallog import SerialLog
@@ -135,6 +139,65 @@ def test_anchors_are_added_and_retired(fleet, capsys, tmp_path):
     code, said = limpet(capsys, "anchor", "retire", *where, "--wait", 2)
     assert (code, said["waiting"]) == (NOT_ONLINE, [name])
     assert answers(broker, name)
+
+
+SKETCH = """
+import asyncio, limpet
+
+async def main():
+    async with limpet.Client(receive=4096) as client:
+        while True:
+            await asyncio.sleep(1)
+
+asyncio.run(main())
+"""
+
+
+def rsa_ca(file):
+    """A CA with RSA-4096: 1.3 KB, so that two are more than a device takes by itself."""
+    key = rsa.generate_private_key(65537, 4096)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Next CA")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=30))
+        .add_extension(x509.BasicConstraints(True, None), True)
+        .sign(key, hashes.SHA256())
+    )
+    file.write_bytes(made.public_bytes(serialization.Encoding.DER))
+    return file
+
+
+def test_a_change_that_a_device_would_not_take_is_not_sent(
+    sim_factory, broker_factory, capsys, tmp_path
+):
+    broker, board = broker_factory("embedded"), sim_factory()
+    sketch = tmp_path / "sketch.py"
+    sketch.write_text(SKETCH)
+    done = bringup.bring_up(
+        f"sim:{board.name}",
+        broker.settings,
+        Plan(networks=lambda: [NETWORK]),
+        Console(),
+        lambda name, words: None,
+        goods=bringup.Goods(sketch=sketch),
+        reading_s=0,
+    )
+    name = done.unit.name
+    file = rsa_ca(tmp_path / "next.der")
+    add = ("anchor", "add", file, name, "--broker", broker.settings.folder)
+    assert limpet(capsys, *add)[0] == NO_SPACE
+    with KitClient(broker.settings) as kit:
+        assert kit.retained(f"limpet/{name}/kit/set", 5) == {}
+    with Ledger() as ledger:
+        assert ledger.changes() == []
+    code, said = limpet(capsys, *add, "--receive", 4096)
+    assert (code, said["applied"]) == (OK, [name])
 
 
 def test_wiped_over_the_link(fleet, capsys):

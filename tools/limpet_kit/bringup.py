@@ -12,13 +12,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import blank, enrolment, install, ports, sim
+from . import arrival, blank, enrolment, install, ports, sim
+from .arrival import ONLINE_S, Step
 from .blank import Wish
 from .board import Board, NoMicroPython
 from .broker import server, settings
 from .broker.settings import Settings
 from .console import Console, printable
-from .enrolment import ONLINE_S, Plan, Step
+from .enrolment import Plan
 from .errors import ENROLLED, NOT_ONLINE, USAGE, KitError
 from .ledger import ACTIVE, Ledger, Unit
 from .seriallog import SerialLog
@@ -187,7 +188,7 @@ def bring_up(
                 raise _explained(e, unit, logs) from None
             online_s = time.monotonic() - began
             if known:
-                step(enrolment.ONLINE, f"{unit.name} is online")
+                step(arrival.ONLINE, f"{unit.name} is online")
             step("first word", f"after {online_s:.1f} s")
             _show(watch, arrived, reading_s, crashed)
             if crashed():

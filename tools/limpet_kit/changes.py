@@ -23,7 +23,7 @@ from .audit import canary
 from .broker import settings
 from .broker.client import LOOK_S, KitClient
 from .broker.settings import Settings
-from .errors import NO_BROKER, KitError
+from .errors import NO_BROKER, NO_SPACE, KitError
 from .ledger import (
     ABANDONED,
     APPLIED,
@@ -92,15 +92,22 @@ def places(ledger: Ledger, units: list[Unit], *known: Settings) -> Iterator[dict
 
 
 class Exchange:
-    """The kit's side for some units; `places` are those of their brokers."""
+    """The kit's side for some units; `places` are those of their brokers, `receive` the bytes of
+    a packet that each of them takes."""
 
     def __init__(
-        self, ledger: Ledger, places: dict[str, Place], units: list[Unit], step: Step
+        self,
+        ledger: Ledger,
+        places: dict[str, Place],
+        units: list[Unit],
+        step: Step,
+        receive: int = protocol.RECEIVE,
     ) -> None:
         self._ledger = ledger
         self._places = places
         self._vaults = {unit.name: unit.vault for unit in units}
         self._step = step
+        self._receive = receive
         self._alerts: dict[str, str] = {}
         self._held: list[str] = []  # units that have something else to finish first
         self._wanted = ("", "")  # kind and detail of what this run is for
@@ -133,7 +140,11 @@ class Exchange:
             self.finish(wait_s)
 
     def begin(self, kind: str, make: Callable[[Unit], protocol.Fields], detail: str = "") -> None:
-        """Draw and send one change for every unit that has none under way."""
+        """Draw and send one change for every unit that has none under way.
+
+        Raises `KitError`: NO_SPACE before anything is sent when it is too large for them,
+        NO_BROKER when their broker does not run.
+        """
         self._wanted = (kind, detail)
         under_way = {change.vault: change for change in self._open() if change.state in OPEN}
         drawn: list[tuple[Unit, Change, protocol.Fields]] = []
@@ -153,6 +164,7 @@ class Exchange:
                 fresh[at.kit] += credential.fresh
                 secret = canary.digests(unit.name, password=credential.secret)
                 self._ledger.remember(unit.vault, secret)
+            self._check_size(unit, fields)
             drawn.append((unit, self._ledger.draw(unit, kind, detail, login), fields))
         for id, keys in fresh.items():
             at = self._places[id].settings
@@ -165,6 +177,17 @@ class Exchange:
             self._places[id].client.subscribe(_ACKS)  # it has come to know devices (retained.py)
         for unit, change, fields in drawn:
             self._send(unit, change, fields)
+
+    def _check_size(self, unit: Unit, fields: protocol.Fields) -> None:
+        """A device ends the connection that brings it more than it takes, and each one after."""
+        size = protocol.change_size(_set(unit), protocol.encode(fields))
+        if size > self._receive:
+            raise KitError(
+                f"{unit.name} would get a packet of {size} bytes, and takes {self._receive}. "
+                "Bring fewer or smaller anchors (EC P-256), or have its sketch take more: "
+                "Client(receive=4096), then here --receive 4096. Nothing was sent.",
+                NO_SPACE,
+            )
 
     def _is_held(self, unit: Unit, kind: str, detail: str) -> bool:
         """Whether this unit has to end a move first, as it is not known where it is."""

@@ -1,13 +1,13 @@
 """Enrolment by cable: from a board with the library to a unit that is online (PROTOCOLS.md 5).
 
-E1 to E5 are `enroll`, E6 and E7 are `activate`. Each step may be cut, on either side; the same
-calls again go on from what the board holds and what the ledger says.
+E1 to E5 are `enroll`, E6 and E7 are `activate`, which leaves what the unit says over the link to
+`arrival`. Each step may be cut, on either side; the same calls again go on from what the board
+holds and what the ledger says.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import re
 import secrets
 import time
@@ -15,19 +15,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from . import changes, credentials, destination, kitkey, protocol, registry
+from . import arrival, credentials, destination, kitkey, protocol, registry
+from .arrival import ONLINE_S, Step
 from .audit import canary
 from .board import Board, Raised
 from .broker import accounts, given, keyed
 from .broker.client import KitClient
-from .broker.settings import Settings, load
+from .broker.settings import Settings
 from .console import printable
 from .errors import (
     ENROLLED,
     FAILED,
     NO_NETWORK,
     NO_SPACE,
-    NOT_ONLINE,
     REFUSED,
     USAGE,
     KitError,
@@ -47,17 +47,13 @@ from .ledger import (
 from .secret import Secret
 from .wifi import Network
 
-ONLINE_S = 60.0
 _PIECE = 256  # bytes of a record in one call
 _MODULE = "limpet.enroll"
-_STATE_S = 2.0  # for the last will of a unit whose account was just taken out
 
-# Names of the steps, in order, as `Step` is called with.
+# Names of the steps, in order, as `Step` is called with; two more are in arrival.py.
 HELLO, ALERT, RESUMED, DRAWN, SENT = "hello", "alert", "resumed", "drawn", "sent"
 COMMITTED, RESET, PROOF, REGISTRATION = "committed", "reset", "proved", "registered"
-STARTED, ONLINE, REPLACED = "started", "online", "replaced"
-
-Step = Callable[[str, str], None]  # a step is done: its name, and one line for a person
+STARTED = "started"
 
 # What the board's own codes mean. Its words are not shown: it has seen secrets by then.
 _CODES = {
@@ -237,7 +233,7 @@ def activate(
             client.publish(f"limpet/{unit.name}/kit/set", b"", retain=True)
         start(board)
         step(STARTED, "its program runs")
-        return await_ack(client, ledger, settings, unit, step, wait_s, unless)
+        return arrival.wait(client, ledger, settings, unit, step, wait_s, unless)
 
 
 def start(board: Board) -> None:
@@ -247,43 +243,6 @@ def start(board: Board) -> None:
     """
     _check(board, board.call(_MODULE, "retry"))
     board.soft_reset(run_main=True)
-
-
-def await_ack(
-    client: KitClient,
-    ledger: Ledger,
-    settings: Settings,
-    unit: Unit,
-    step: Step,
-    wait_s: float = ONLINE_S,
-    unless: Callable[[], bool] | None = None,
-) -> Unit:
-    """Wait for the unit's tagged acknowledgement, then finish what it was the last step of.
-
-    `client` is subscribed to `limpet/<name>/kit/ack`; an acknowledgement that was retained while
-    nobody looked will do.
-    """
-    vault = bytes.fromhex(unit.vault)
-    key = protocol.control_key(_kit_key(unit).secret, vault)
-
-    def fits(topic: str, payload: bytes) -> bool:
-        ack = protocol.read_ack(key, vault, payload)
-        return ack is not None and ack.generation == unit.generation
-
-    if unit.state == REGISTERED:
-        if client.wait(fits, wait_s, unless) is None:
-            raise KitError(
-                f"{unit.name} is written, but did not log in within {wait_s:.0f} s. See what it "
-                "says with: mpremote connect PORT, then Ctrl-D. Was a Wi-Fi key mistyped, or is "
-                "its network cable out? Begin anew with --force.",
-                NOT_ONLINE,
-            )
-        unit = ledger.advance(unit, ACTIVE)
-        step(ONLINE, f"{unit.name} is online")
-    if unit.replaces:
-        unit = _take_place(client, ledger, settings, unit)
-        step(REPLACED, "the account of the unit it replaces is gone")
-    return unit
 
 
 def _new(
@@ -417,7 +376,7 @@ def _prove(board: Board, ledger: Ledger, unit: Unit, fields: bytes | None, step:
     board.hard_reset()
     step(RESET, "it was reset")
     vault, nonce = bytes.fromhex(unit.vault), secrets.token_bytes(32)
-    key = protocol.control_key(_kit_key(unit).secret, vault)
+    key = protocol.control_key(kitkey.of(unit.kit_key, unit.name).secret, vault)
     answer = board.call(_MODULE, "proof", nonce.hex())
     _check(board, answer)
     generation = _number(answer, "generation")
@@ -437,32 +396,6 @@ def _prove(board: Board, ledger: Ledger, unit: Unit, fields: bytes | None, step:
     unit = ledger.advance(unit, PROVED, generation)
     step(PROOF, "it has proved that it reads them back")
     return unit
-
-
-def _take_place(client: KitClient, ledger: Ledger, settings: Settings, unit: Unit) -> Unit:
-    """E7: the replaced unit's account out of the broker, what it left there cleared."""
-    assert unit.replaces is not None, "only a unit that replaces another comes here"
-    old = ledger.unit(unit.replaces)
-    state = f"limpet/{unit.name}/state"
-    client.subscribe(state)
-    current = client.wait(lambda topic, payload: topic == state and bool(payload), _STATE_S)
-    elsewhere = changes.brokers_of(ledger, old) - {settings.kit} if old else set()
-    if old:
-        ledger.retire(old)
-        if old.name != unit.name:
-            ledger.pass_on(old.name, unit.name)
-    registry.sync(ledger, settings)
-    for broker in elsewhere:
-        with contextlib.suppress(KitError):  # then the next sync there does it
-            registry.sync(ledger, load(ledger.broker_folder(broker)))
-    if old and old.name != unit.name:
-        client.clear(old.name, _STATE_S)
-    elif current:
-        # The old session's end publishes its last will: over the state of the new one.
-        will = client.wait(lambda topic, payload: topic == state, _STATE_S)
-        if will and will[1] != current[1]:
-            client.publish(state, current[1], retain=True)
-    return ledger.settle(unit)
 
 
 def _goes_on(unit: Unit, settings: Settings, plan: Plan) -> bool:
@@ -526,10 +459,6 @@ def _draw_name(ledger: Ledger, prefix: str) -> str:
     pattern = re.compile(re.escape(prefix) + r"-(\d{1,9})")
     used = [pattern.fullmatch(unit.name) for unit in ledger.units(gone=True)]
     return f"{prefix}-{1 + max((int(match[1]) for match in used if match), default=0)}"
-
-
-def _kit_key(unit: Unit) -> kitkey.KitKey:
-    return kitkey.of(unit.kit_key, unit.name)
 
 
 # -- what a board answers: claims, read strictly

@@ -37,6 +37,7 @@ NO_PINS = 14
 PROFILES = {"binary": 1, "text": 2, "psk": 3, "x509": 4}
 REPEATS = 4  # of anchors, servers, pins, networks
 LARGEST = 3584  # bytes of fields in a box
+RECEIVE = 2048  # bytes of a packet that a device takes, unless its sketch says Client(receive=...)
 
 # Key sources: name, and the one claim that it allows (PROTOCOLS.md 1).
 SOURCES = {
@@ -114,6 +115,13 @@ def control_box(
     return seal(
         b"LMPC", operation, sequence, vault_id, key, b"limpet ctl\x01", fields, b"ctl", random
     )
+
+
+def change_size(topic: str, fields: bytes) -> int:
+    """Bytes of the MQTT packet (QoS 1) that brings these fields on this topic."""
+    padded = len(fields) + -len(fields) % 512
+    body = 4 + len(topic.encode()) + _HEAD.size + 16 + padded + 32
+    return 1 + (1 if body < 128 else 2 if body < 16384 else 3) + body
 
 
 def open_control(key: Secret, vault_id: bytes, box: bytes) -> tuple[int, int, bytes] | None:

@@ -33,6 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         sub = actions.add_parser(name, help=words, description=words)
         sub.add_argument("file", metavar="FILE", type=Path, help="the CA certificate, PEM or DER")
         rotate.targets(sub)
+        rotate.room(sub)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from .. import enrolment, install, paths, wifi
+from .. import arrival, enrolment, install, paths, wifi
 from ..board import Board
 from ..broker import accounts, settings
 from ..console import Console, ask, seconds
@@ -65,7 +65,7 @@ def login(parser: argparse.ArgumentParser) -> None:
         "--wait",
         metavar="SECONDS",
         type=seconds,
-        default=enrolment.ONLINE_S,
+        default=arrival.ONLINE_S,
         help="for the login (default: %(default).0f)",
     )
 
@@ -94,7 +94,7 @@ def plan(args: argparse.Namespace) -> enrolment.Plan:
     )
 
 
-def steps(console: Console) -> enrolment.Step:
+def steps(console: Console) -> arrival.Step:
     """What prints the steps of an enrolment."""
 
     def step(name: str, words: str) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .. import boards, changes, destination, protocol
+from .. import arrival, boards, changes, destination, protocol
 from ..broker import given, keyed, server, settings
 from ..broker.client import KitClient
 from ..broker.settings import Settings
-from ..console import seconds
+from ..console import Console, seconds
 from ..errors import NO_BROKER, REFUSED, USAGE, KitError
 from ..ledger import ACTIVE, Ledger, Unit
 from . import rotate
@@ -37,6 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=WAIT_S,
         help="for the devices (default: %(default).0f)",
     )
+    rotate.room(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
 
 
@@ -49,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
     with Ledger() as ledger:
         for chosen in (source, target):
             ledger.know_broker(chosen.kit, chosen.folder, chosen.server)
+        console = Console(args.json)
+        arrival.late(ledger, source, lambda _, words: console.line(words))
         units = _chosen(ledger, source, target, way, args.device)
         _may_move(ledger, [unit for unit in units if unit.broker == source.kit], target)
 

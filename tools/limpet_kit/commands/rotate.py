@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .. import changes, paths, protocol, wifi
+from .. import arrival, changes, paths, protocol, wifi
 from ..broker import settings
 from ..broker.settings import Settings
 from ..console import Console, seconds
@@ -31,6 +31,7 @@ WAIT_S = 30.0
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
     targets(parser)
+    room(parser)
     parser.add_argument(
         "--older-than", metavar="AGE", type=_age, help="only accounts of that age: 90d, 12h"
     )
@@ -40,6 +41,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument(
         "--wifi", metavar="FILE", help="new networks and keys, mode 0600; - for stdin"
+    )
+
+
+def room(parser: argparse.ArgumentParser) -> None:
+    """The option that says how large a change may be."""
+    parser.add_argument(
+        "--receive",
+        metavar="BYTES",
+        type=int,
+        default=protocol.RECEIVE,
+        help="what the devices take at once, Client(receive=...) (default: %(default)d)",
     )
 
 
@@ -88,10 +100,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def select(ledger: Ledger, chosen: Settings, args: argparse.Namespace) -> list[Unit]:
-    """The units that the command line names. Raises `KitError` for one that is not there."""
-    units = [u for u in ledger.units() if u.state == ACTIVE and u.broker == chosen.kit]
+    """The units that the command line names. Raises `KitError` for one that is not there.
+
+    Those that came online after their enrolment had stopped waiting are among them.
+    """
     if args.all == bool(args.device):
         raise KitError("Name the devices, or say --all.", USAGE)
+    console = Console(args.json)
+    arrival.late(ledger, chosen, lambda _, words: console.line(words))
+    units = [u for u in ledger.units() if u.state == ACTIVE and u.broker == chosen.kit]
     if args.all:
         return units
     known = {unit.name: unit for unit in units}
@@ -134,7 +151,7 @@ def exchange(
             ended.update([unit.name] if is_done else [])
             advance(len(ended), len(units))
 
-        run = changes.Exchange(ledger, places, units, step)
+        run = changes.Exchange(ledger, places, units, step, args.receive)
         end = time.monotonic() + args.wait
         run.recover()
         run.clear_way(kind, detail, args.wait)

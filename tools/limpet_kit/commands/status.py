@@ -30,7 +30,8 @@ _UNSEEN = (
 _NEXT = {
     NEW: "cut before it had an account: plug it in and run limpet enroll, or limpet ledger drop",
     PROVED: "cut before the broker knew it: plug it in and run limpet enroll",
-    REGISTERED: "written, but never seen online: power it, or run limpet enroll",
+    REGISTERED: "written, but its first login was not seen: power it, or run limpet enroll. The "
+    "next rotate, anchor, wipe or broker move looks for it",
 }
 
 

@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from .. import bringup, enrolment, install, kitkey, line, linereport, paths, ports, wifi
+from .. import arrival, bringup, install, kitkey, line, linereport, paths, ports, wifi
 from ..console import Console, printable
 from ..errors import FAILED, INTERRUPTED, OK, USAGE, KitError
 from . import enroll, flash
@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     return OK
 
 
-def _watch(args: argparse.Namespace, console: Console, step: enrolment.Step) -> int:
+def _watch(args: argparse.Namespace, console: Console, step: arrival.Step) -> int:
     """Run a production line until Ctrl-C or its end; returns the exit code."""
     if args.port or args.name or args.replace or args.force:
         raise KitError("--watch goes without PORT, --name, --replace and --force.", USAGE)

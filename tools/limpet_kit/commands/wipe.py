@@ -28,6 +28,7 @@ _VAULT = "/.limpet"  # the library's folder for credentials
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
     rotate.targets(parser)
+    parser.set_defaults(receive=protocol.RECEIVE)
     parser.add_argument("--port", metavar="PORT", help="the board on this cable")
     parser.add_argument("--yes", action="store_true", help="do not ask")
 
