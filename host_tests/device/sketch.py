@@ -5,6 +5,7 @@ A sketch gets its folder as first argument, where its vault is, and answers in l
 
 import json
 import sys
+import time
 
 from limpet.client import Client
 from limpet.store import FileStore
@@ -22,6 +23,19 @@ def client(**options):
     """A client on this device's vault; its log goes to the test."""
     options.setdefault("log", lambda line: say("log", line=line))
     return Client(vault(), **options)
+
+
+class Fed:
+    """A watchdog that only notes when it was fed last (`at`), and the longest pause, in ms."""
+
+    def __init__(self):
+        self.at = time.ticks_ms()
+        self.longest = 0
+
+    def feed(self):
+        now = time.ticks_ms()
+        self.longest = max(self.longest, time.ticks_diff(now, self.at))
+        self.at = now
 
 
 def say(event, **values):

@@ -284,27 +284,22 @@ def test_the_watchdog_is_fed_while_there_is_progress_and_not_when_a_step_hangs(
     device.run(
         """
         import time
-        from limpet import keeper
+        from sketch import Fed
 
-        fed = [time.ticks_ms(), 0]  # when last, the longest pause
-
-        def feed():
-            now = time.ticks_ms()
-            fed[1] = max(fed[1], time.ticks_diff(now, fed[0]))
-            fed[0] = now
+        fed = Fed()
 
         async def main():
-            c = client(feed=feed, keepalive=8)
+            c = client(feed=fed.feed, keepalive=8)
             async with c:
                 await c.online()
                 await asyncio.sleep(4)
-                say("fed", longest=fed[1])
+                say("fed", longest=fed.longest)
                 c._keeper._linked = None  # as if the session had gone and nothing came after it
                 c._keeper._until = time.ticks_ms()
-                fed[0] = time.ticks_ms()
-                at = fed[0]
+                fed.feed()
+                at = fed.at
                 await asyncio.sleep(3)
-                say("starved", fed=fed[0] != at)
+                say("starved", fed=fed.at != at)
 
         asyncio.run(main())
         """
@@ -366,3 +361,105 @@ def test_a_full_heap_is_not_the_end_of_a_device(broker_factory, device_factory):
         asyncio.run(main())
     """)
     assert device.wait("online", failures={"MEMORY": 2})
+
+
+def test_a_heap_that_is_full_for_a_while_ends_nothing(broker_factory, device_factory):
+    """Full through several beats, on a link that is half open: what looks at it is still there."""
+    device = device_factory(broker_factory("mosquitto"))
+    device.run("""
+        import gc
+
+        async def full():
+            gc.collect()
+            kept, size = None, 8192
+            while size >= 32:
+                try:
+                    while True:
+                        kept = [kept, bytearray(size)]
+                except MemoryError:
+                    size //= 2
+            for _ in range(12):
+                await asyncio.sleep_ms(100)
+
+        async def main():
+            c = client(keepalive=2, random=lambda: 1 << 16)
+            async with c:
+                await c.online()
+                session = c._keeper.session
+                session.read = lambda buf: None
+                session.write = lambda buf, at=0, n=None: len(buf) if n is None else n
+                await full()
+                gc.collect()
+                say("free", online=c.state == "ONLINE")
+                while c.counters.connects < 2:
+                    await asyncio.sleep_ms(50)
+                await c.online()
+                say("again", failures=c.counters.failures)
+
+        asyncio.run(main())
+    """)
+    device.wait("free")
+    assert device.wait("again")["failures"]
+
+
+def test_a_handler_added_during_the_login_is_subscribed_to(broker_factory, device_factory):
+    broker = broker_factory("mosquitto")
+    device = device_factory(broker)
+    device.run("""
+        async def main():
+            c = client()
+            async with c:
+                while not (c._keeper._linked and c._keeper._linked._wanted):
+                    await asyncio.sleep_ms(0)  # until SUBSCRIBE has gone
+
+                @c.on("late")
+                async def late(payload):
+                    say("late", payload=payload.decode())
+
+                await c.online()
+                await asyncio.sleep(0.3)
+                say("ready")
+                while True:
+                    await asyncio.sleep(1)
+
+        asyncio.run(main())
+    """)
+    device.wait("ready")
+    with KitClient(broker.settings) as kit:
+        kit.publish("limpet/lamp-1/cmd/late", b"hello")
+        assert device.wait("late")["payload"] == "hello"
+
+
+def test_a_device_without_a_credential_feeds_its_watchdog_and_says_so(
+    broker_factory, device_factory
+):
+    device = device_factory(broker_factory("mosquitto"))
+    device.run("""
+        from limpet.client import Client
+        from limpet.errors import LimpetError
+
+        from sketch import Fed
+
+        fed = Fed()
+        v = vault()
+        v.wipe()
+        v.store.scrub_steps = lambda: 60
+        v.store.scrub = lambda left: None
+
+        async def main():
+            c = Client(v, feed=fed.feed)
+            c.start()
+            for _ in range(2):  # at once, and later
+                try:
+                    await c.online()
+                except LimpetError as e:
+                    say("online", code=e.code)
+                await asyncio.sleep(3)
+            fed.feed()
+            say("fed", longest=fed.longest)
+
+        asyncio.run(main())
+    """)
+    for _ in range(2):
+        assert device.wait("online")["code"] == "UNPROVISIONED"
+    assert device.wait("fed")["longest"] < 2500

@@ -327,6 +327,24 @@ def test_silence_instead_of_connack(attacked):
     case.back(first, last, DEADLINE_S, ONCE_S)
 
 
+def test_a_report_feeds_the_watchdog_while_no_connack_comes(attacked):
+    case, _ = attacked("a report, no CONNACK", hostile.answers(b""))
+    case.device.run("""
+        from sketch import Fed
+
+        async def main():
+            fed = Fed()
+            task = asyncio.create_task(client(feed=fed.feed).report("temperature", b"1"))
+            await asyncio.sleep(6)
+            fed.feed()
+            say("fed", longest=fed.longest)
+            task.cancel()
+
+        asyncio.run(main())
+    """)
+    assert case.device.wait("fed")["longest"] < 2500
+
+
 def test_connack_byte_by_byte(attacked):
     case, attacker = attacked("CONNACK, one byte a second", hostile.drip_connack)
     case.run(eager=True).up()

@@ -111,3 +111,63 @@ def test_the_kits_changes_are_taken_and_its_wipe(device):
         send(kit, protocol.WIPE, 3, (protocol.NAME, b"lamp-1"))
         assert told(kit, protocol.WIPED, 3)
         assert device.end() != 0 and "UNPROVISIONED" in device.said()
+
+
+def test_what_nobody_read_is_no_silence(device):
+    """QoS 0 alone for twice the keep-alive, without `check_msg`; then QoS 1, and the answer is
+    not there yet when it looks first."""
+    device.run("""
+        import time
+        from limpet.umqtt import MQTTClient
+
+        class Far:
+            def __init__(self, stream):
+                self.stream = stream
+                self.at = time.ticks_ms()
+
+            def write(self, *piece):
+                self.at = time.ticks_ms()
+                return self.stream.write(*piece)
+
+            def readinto(self, buf):
+                if time.ticks_diff(time.ticks_ms(), self.at) > 50:
+                    return self.stream.readinto(buf)
+
+            def close(self):
+                self.stream.close()
+
+        c = MQTTClient("", "", keepalive=2, store=vault(), log=lambda line: say("log", line=line))
+        c.connect()
+        time.sleep_ms(200)
+        c.check_msg()  # what the kit was told is acknowledged
+        c._wire.link.stream = Far(c._wire.link.stream)
+        for i in range(8):
+            c.publish("x", b"%d" % i)
+            time.sleep_ms(500)
+        c.publish("x", b"last", qos=1)
+        say("acknowledged")
+    """)
+    device.wait("acknowledged")
+    assert "the connection ended" not in device.said()
+
+
+def test_a_callback_publishes_qos_1_while_a_publish_waits(device):
+    """The broker hands a device's own message back before it acknowledges it."""
+    with KitClient(device.broker.settings) as kit:
+        kit.subscribe("limpet/lamp-1/up/#")
+        device.run("""
+            import time
+            from limpet.umqtt import MQTTClient
+
+            c = MQTTClient("", "", store=vault(), log=lambda line: say("log", line=line))
+            c.set_callback(lambda topic, message: c.publish("reply", message, qos=1))
+            c.connect()
+            c.subscribe("/limpet/lamp-1/from/+/ping")
+            begun = time.ticks_ms()
+            c.publish("/limpet/lamp-1/from/lamp-1/ping", b"hello", qos=1)
+            say("acknowledged", ms=time.ticks_diff(time.ticks_ms(), begun))
+            while True:
+                c.wait_msg()
+        """)
+        assert kit.wait(lambda t, p: t.endswith("up/reply") and p == b"hello", 10)
+    assert device.wait("acknowledged")["ms"] < 5000
