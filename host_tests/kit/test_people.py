@@ -121,3 +121,17 @@ def test_pages_that_end_are_no_lost_accounts(tmp_path):
     web = [Account(accounts.draw_web(), kept, "") for _ in range(20)]
     export.write(tmp_path, web)
     export.write(tmp_path, [])
+
+
+def test_an_import_brings_no_unit_with_the_name_of_a_person(ledger, tmp_path, monkeypatch):
+    copy = tmp_path / "copy.db"
+    ledger.backup(copy)
+    monkeypatch.setenv("LIMPET_HOME", str(tmp_path / "other"))
+    (tmp_path / "other").mkdir()
+    with People() as other:
+        other.add_person("lamp-2", Secret(PASSWORD.encode()), None)
+    assert cli.main(["ledger", "import", str(copy)]) == ENROLLED
+    with People() as other:
+        assert not other.units()
+        other.remove_person("lamp-2")
+    assert cli.main(["ledger", "import", str(copy)]) == OK

@@ -585,35 +585,46 @@ class Ledger:
         """Take over the units of a copy that are not here, with their accounts and changes.
 
         All or nothing; the names of those taken. Raises `KitError` for what is no ledger of this
-        version, and ENROLLED when a name means another unit here.
+        version, and ENROLLED when a name means another unit or a person here.
         """
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / "copy.db"
             shutil.copyfile(file, copy)  # it is migrated, and the given file stays as it is
             if not _is_ledger(copy):
                 raise KitError(f"{file} is no ledger of this kit; nothing was taken.")
-            with Ledger(copy) as other:
-                theirs = other.units(gone=True)
-            here = {unit.vault for unit in self.units(gone=True)}
-            new = [unit for unit in theirs if unit.vault not in here]
+            with Ledger(copy):
+                pass  # it is of this version now
             self._db.execute("ATTACH ? AS other", (str(copy),))
             try:
                 with self._transaction():
-                    # All brokers: a unit that is being moved has accounts at two.
-                    self._db.execute("INSERT OR IGNORE INTO broker SELECT * FROM other.broker")
-                    for table in _OF_UNIT:
-                        self._db.execute(
-                            f"INSERT INTO {table} SELECT * FROM other.{table} "
-                            f"WHERE vault IN ({', '.join('?' * len(new))})",
-                            [unit.vault for unit in new],
-                        )
+                    names = self._take()
             except sqlite3.IntegrityError:
                 raise KitError(
-                    "A name in the copy means another unit here; nothing was taken.", ENROLLED
+                    "A name in the copy means another unit or a person here; nothing was taken.",
+                    ENROLLED,
                 ) from None
             finally:
                 self._db.execute("DETACH other")
-        return [unit.name for unit in new]
+        return names
+
+    def _take(self) -> list[str]:
+        """From the attached copy; `sqlite3.IntegrityError` when a name is taken."""
+        new = "SELECT vault, name FROM other.unit WHERE vault NOT IN (SELECT vault FROM main.unit)"
+        self._db.execute(f"CREATE TEMP TABLE new AS {new} ORDER BY created, name")
+        # All brokers: a unit that is being moved has accounts at two.
+        self._db.execute("INSERT OR IGNORE INTO broker SELECT * FROM other.broker")
+        for table in _OF_UNIT:
+            self._db.execute(
+                f"INSERT INTO main.{table} SELECT * FROM other.{table} "
+                "WHERE vault IN (SELECT vault FROM new)"
+            )
+        names = [str(row[0]) for row in self._db.execute("SELECT name FROM new").fetchall()]
+        self._db.execute("DROP TABLE new")
+        if self._db.execute(
+            "SELECT 1 FROM person JOIN unit USING (name) WHERE state <> 'GONE'"
+        ).fetchone():
+            raise sqlite3.IntegrityError
+        return names
 
     # -- inside
 

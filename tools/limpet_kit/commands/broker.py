@@ -25,7 +25,7 @@ from ..broker import (
 )
 from ..broker.connect import ACCEPTED
 from ..broker.files import write_private
-from ..console import Console, typed_secret
+from ..console import Console, ask, typed_secret
 from ..errors import NO_BROKER, NOT_FIT, OK, USAGE, KitError
 from ..ledger import Ledger
 from . import action as add_action
@@ -165,7 +165,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
     if args.action == "matrix":
-        return ask(args)
+        return compare(args)
     if args.action == "move":
         return move.run(args)
     folder = args.folder or paths.home() / "broker"
@@ -202,7 +202,7 @@ def init(folder: Path, args: argparse.Namespace) -> int:
     hosts = args.cluster or []
     if hosts and (args.embedded or args.loopback):
         raise KitError("--cluster goes without --embedded and --loopback.", USAGE)
-    names = args.host or hosts or _choose_names(console, args.loopback, args.yes)
+    names = args.host or hosts or _choose_names(args.loopback, args.yes)
     made = settings.create(
         folder,
         names,
@@ -368,7 +368,7 @@ def homeassistant(chosen: settings.Settings, console: Console) -> int:
     return OK
 
 
-def ask(args: argparse.Namespace) -> int:
+def compare(args: argparse.Namespace) -> int:
     """The table of what brokers take: those of this machine, or the one that was named."""
     console = Console(args.json)
     if args.draw:
@@ -537,7 +537,7 @@ def _more(chosen: settings.Settings, console: Console, accepted: bool) -> dict[s
     return {"version": version, "sessions": sessions, **failed._asdict()}
 
 
-def _choose_names(console: Console, loopback: bool, yes: bool) -> list[str]:
+def _choose_names(loopback: bool, yes: bool) -> list[str]:
     """The names boards will dial: asked for on a terminal, with what this machine has on offer."""
     if loopback:
         return list(settings.LOOPBACK)
@@ -550,24 +550,25 @@ def _choose_names(console: Console, loopback: bool, yes: bool) -> list[str]:
             "simulated boards on this machine only.",
             USAGE,
         )
-    console.line("Which names or addresses will boards dial? The first is written into them.")
-    for number, name in enumerate(found, 1):
-        console.line(f"  {number}  {name}")
-    console.line("  0  this machine only (simulated boards)")
+    offers = "".join(f"  {number}  {name}\n" for number, name in enumerate(found, 1))
+    question = (
+        "Which names or addresses will boards dial? The first is written into them.\n"
+        f"{offers}  0  this machine only (simulated boards)\n"
+        "numbers or names, separated by spaces: "
+    )
     while True:
+        answer = ask(question).replace(",", " ").split()
+        if not answer:
+            raise KitError("No address was chosen; nothing was made.", USAGE)
+        if answer == ["0"]:
+            return list(settings.LOOPBACK)
+        names = [found[int(word) - 1] if word in _numbers(found) else word for word in answer]
         try:
-            answer = input("numbers or names, separated by spaces: ").replace(",", " ").split()
-            if answer == ["0"]:
-                return list(settings.LOOPBACK)
-            names = [found[int(word) - 1] if word in _numbers(found) else word for word in answer]
             for name in names:
                 ca.general_name(name)
-        except EOFError:
-            raise KitError("No address was chosen; nothing was made.", USAGE) from None
         except KitError as e:
-            console.line(str(e))
-            continue
-        if names:
+            question = f"{e}\nnumbers or names, separated by spaces: "
+        else:
             return names
 
 

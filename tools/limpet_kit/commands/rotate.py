@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .. import arrival, changes, paths, protocol, wifi
+from .. import arrival, ca, changes, paths, protocol, wifi
 from ..broker import settings
 from ..broker.settings import Settings
 from ..console import Console, seconds
@@ -190,8 +190,9 @@ def _drawn(ledger: Ledger, unit: Unit) -> int:
 
 def _server(text: str) -> bytes:
     host, _, port = text.rpartition(":")
-    if not re.fullmatch(r"[!-~]+", host) or not port.isdigit() or not 0 < int(port) < 65536:
+    if not host or not re.fullmatch(r"\d{1,5}", port, re.ASCII) or not 0 < int(port) < 65536:
         raise KitError(f"{text!r} is not HOST:PORT.", USAGE)
+    ca.general_name(host)  # refuses what no certificate can hold
     return text.encode()
 
 
