@@ -308,6 +308,30 @@ def test_the_watchdog_is_fed_while_there_is_progress_and_not_when_a_step_hangs(
     assert device.wait("starved")["fed"] is False
 
 
+def test_a_feed_that_raises_is_named(broker_factory, device_factory):
+    device = device_factory(broker_factory("mosquitto"))
+    device.run("""
+        bad = False
+
+        def feed():
+            if bad:
+                raise OSError("no such watchdog")
+
+        async def main():
+            global bad
+            c = client(feed=feed, keepalive=8)
+            async with c:
+                await c.online()
+                bad = True
+                while c.state == "ONLINE":
+                    await asyncio.sleep_ms(50)
+                say("ended", reason=c.reason)
+
+        asyncio.run(main())
+    """)
+    assert "no such watchdog" in device.wait("ended")["reason"]
+
+
 def test_a_handler_added_while_online_is_subscribed_to(broker_factory, device_factory):
     broker = broker_factory("mosquitto")
     device = device_factory(broker)

@@ -270,9 +270,9 @@ class Keeper:
                             self.logins.lasts()
                 elif ticks_diff(self._until, now) > 0 or self._status.state == UNPROVISIONED:
                     self.feed()  # without a credential there is nothing to hang in
-            except Exception:  # no memory, not even for a ping
-                if session:
-                    session.fail(MEMORY)
+            except Exception as e:
+                if session:  # without memory for a ping there is none to say so
+                    session.fail(MEMORY if isinstance(e, MemoryError) else fault(e))
 
     # -- not online
 
