@@ -113,6 +113,21 @@ def test_a_change_that_does_not_work_is_dropped(fleet, capsys, monkeypatch, reco
     assert device_accounts(broker) == before
 
 
+def test_networks_are_tried_though_the_old_one_is_up(fleet, capsys, tmp_path):
+    broker, [(board, name)] = fleet(1)
+    board.configure(networks={"home": "a key of home", "office": "a key of office"})
+    file = tmp_path / "networks"
+    file.touch(0o600)
+    rotate = ("rotate", name, "--wifi", file, "--broker", broker.settings.folder)
+    file.write_text("office\na key of office\n")
+    code, said = limpet(capsys, *rotate)
+    assert (code, said["applied"]) == (OK, [name])
+    file.write_text("office\nanother key\n")
+    code, said = limpet(capsys, *rotate, "--wait", 3)
+    assert (code, said["waiting"]) == (NOT_ONLINE, [name])  # it has two tries left
+    assert answers(broker, name)  # with the one that works
+
+
 def test_bad_fields_fail_at_once(fleet, capsys, monkeypatch):
     broker, [(_, name)] = fleet(1)
     where = ("--broker", broker.settings.folder)

@@ -153,6 +153,17 @@ class TestOutbox(unittest.TestCase):
         with self.assertRaises(LimpetError):
             box.put("t", b"3")
 
+    def test_what_cannot_be_kept_costs_no_older_one_and_foreign_files_are_left_alone(self):
+        box = Outbox(Broker(), self.folder, limit=1)
+        box.put("t", b"0")
+        for name in ("notes.msg", "x.txt", "7.msg"):
+            with open(self.folder + "/" + name, "wb"):
+                pass
+        box = Outbox(Broker(), self.folder, limit=1)
+        with self.assertRaises(ValueError):
+            box.put("t" * 256, b"1")
+        self.assertEqual((len(box), box.dropped, len(os.listdir(self.folder))), (1, 0, 4))
+
 
 if vfs:
 

@@ -149,6 +149,15 @@ class TestResolve(Case):
         self.net.answers.clear()
         self.assertEqual(len(self.addresses()), 3)
 
+    def test_a_server_that_cannot_tell_is_followed_by_the_next_one(self):
+        def ill(query):
+            whole = bytearray(answer(query))
+            whole[3] = whole[3] & 0xF0 | 2  # SERVFAIL (RFC 1035, 4.1.1)
+            return bytes(whole)
+
+        self.use({"10.0.0.53": ill, "10.0.0.54": both})
+        self.assertEqual(len(self.addresses()), 3)
+
     def test_nonsense_is_no_answer(self):
         for bad in (b"", b"\xff" * 40, bytes(12), bytes(300)):
             self.use({"10.0.0.53": lambda query, bad=bad: query[:2] + bad})

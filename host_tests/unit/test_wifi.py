@@ -16,6 +16,7 @@ class Wlan:
         self.fate = []
         self.settings = {}
         self.refuses = ()
+        self.before = "of-the-sketch"  # what was joined before the library looked
 
     def __call__(self, interface):
         return self
@@ -29,7 +30,9 @@ class Wlan:
     def active(self, on):
         self.calls.append("active")
 
-    def config(self, **options):
+    def config(self, *asked, **options):
+        if asked:
+            return self.calls[-1][0] if self.calls else self.before
         for name in options:
             if name in self.refuses:
                 raise ValueError(name)
@@ -61,8 +64,11 @@ del sys.modules["network"]  # other tests run where there is none
 
 
 class Record:
+    def __init__(self, networks=NETWORKS):
+        self.networks = networks
+
     def all(self, tag):
-        return [bytes((len(ssid),)) + ssid + key for ssid, key in NETWORKS]
+        return [bytes((len(ssid),)) + ssid + key for ssid, key in self.networks]
 
 
 class TestWifi(unittest.TestCase):
@@ -77,10 +83,10 @@ class TestWifi(unittest.TestCase):
     def tearDown(self):
         wifi.network, wifi.ticks_ms = self.before
 
-    def up(self):
+    def up(self, networks=NETWORKS):
         """Bring it up: empty, or the words of the failure."""
         try:
-            for raw, _, ms in self.wifi.up(Record()):
+            for raw, _, ms in self.wifi.up(Record(networks)):
                 self.assertTrue(raw is None)
                 self.now += ms
         except Lost as e:
@@ -113,6 +119,31 @@ class TestWifi(unittest.TestCase):
         self.wlan.fate = [3]
         self.assertEqual(self.up(), "")
         self.assertEqual(self.wlan.calls, [])
+
+    def test_a_changed_key_is_tried_though_the_old_network_is_up(self):
+        self.wlan.fates = {"home": [1, 3]}
+        self.up()
+        self.assertEqual(self.up(), "")
+        self.assertEqual(self.tried(), ["home"])
+        self.wlan.fates = {"home": [1, -3]}
+        self.assertTrue("home" in self.up(((b"home", b"another key"),)))
+        self.wlan.fates = {"home": [1, 3]}
+        self.assertEqual(self.up(), "")  # the confirmed record is next
+        self.assertEqual(self.tried(), ["home"] * 3)
+
+    def test_a_change_that_names_the_present_network_too_does_not_leave_it(self):
+        self.wlan.fates = {"home": [1, 3]}
+        self.up()
+        self.assertEqual(self.up(((b"office", b"key of office"), NETWORKS[0])), "")
+        self.assertEqual(self.tried(), ["home"])
+
+    def test_one_of_these_that_was_joined_before_a_reset_is_joined_anew(self):
+        """With which key is not known: it may be a record that has to be tried."""
+        self.wlan.fate = [3]
+        self.wlan.before = "home"
+        self.wlan.fates = {"home": [1, 3]}
+        self.assertEqual(self.up(), "")
+        self.assertEqual(self.tried(), ["home"])
 
     def test_an_address_that_never_comes_ends_after_20_s_a_network(self):
         self.wlan.fates = {"home": [2], "shed": [1001]}

@@ -56,8 +56,11 @@ def _query(number, host, kind):
 
 
 def _parse(p):
-    """(kind asked for, texts) of an answer; (0, []) when it is malformed."""
+    """(kind asked for, texts) of an answer; (0, []) when it is malformed, or the server says that
+    it cannot tell (4.1.1, RCODE): that is for the next one."""
     texts = []
+    if p[3] & 15 not in (0, 3):
+        return 0, []
     try:
         at = _skip(p, 12)
         asked = p[at] << 8 | p[at + 1]

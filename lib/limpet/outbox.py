@@ -42,19 +42,21 @@ class Outbox:
     def put(self, topic, payload, retain=False):
         """Keep a message; it is safe when this returns. Topics as in Client.publish.
 
-        Raises LimpetError FULL, or OSError when the flash fails.
+        Raises LimpetError FULL, OSError when the flash fails, ValueError for a topic of more than
+        255 bytes.
         """
+        topic = topic.encode()
+        head = bytes((1 if retain else 0, len(topic)))  # before an older one goes
+        if isinstance(payload, str):
+            payload = payload.encode()
         keys = self._load()
         if len(keys) >= self._limit:
             if not self._drop:
                 raise LimpetError("FULL", len(keys))
             self._remove(keys[0])
             self.dropped += 1
-        topic = topic.encode()
-        if isinstance(payload, str):
-            payload = payload.encode()
         with open(self._path(self._next), "wb") as f:
-            f.write(bytes((1 if retain else 0, len(topic))) + topic + payload)
+            f.write(head + topic + payload)
         keys.append(self._next)
         self._next += 1
         self._came.set()
@@ -119,8 +121,15 @@ class Outbox:
                 os.mkdir(self._folder)
             except OSError:
                 pass  # it is there
-            names = [n for n in os.listdir(self._folder) if n.endswith(".msg")]
-            self._keys = sorted([int(n[:-4], 16) for n in names])
+            self._keys = []
+            for name in os.listdir(self._folder):
+                try:
+                    key = int(name[:-4], 16)
+                except ValueError:
+                    continue  # not ours
+                if name == "%08x.msg" % key:
+                    self._keys.append(key)
+            self._keys.sort()
             if self._keys:
                 self._next = self._keys[-1] + 1
         return self._keys

@@ -3,6 +3,7 @@
 A generator of waits, as link.py describes them.
 """
 
+from hashlib import sha256
 from time import ticks_add, ticks_diff, ticks_ms
 
 import network
@@ -33,17 +34,18 @@ class Wifi:
         self._address = address
         self._save = save
         self._first = 0
+        self._joined = None  # digest of the network that we are in: name and key
         self._keys_refused = 0
 
     def up(self, record):
-        """Return when the interface is up; a generator.
+        """Return when the interface is up, in a network of this record; a generator.
 
         Raises Lost (WIFI) when none of the record's networks could be joined. isconnected() is
         only a beginning: MQTT's liveness decides whether the link works.
         """
         wlan = self._wlan
         networks = record.all(fields.NETWORK)
-        if wlan.isconnected() or not networks:
+        if not networks or wlan.isconnected() and self._is_of(networks):
             return
         wlan.active(True)
         # esp32 would try the wrong network for ever; rp2 makes no tries of its own.
@@ -59,9 +61,21 @@ class Wifi:
             why = yield from self._join(networks[at])
             if not why:
                 self._first = at
+                self._joined = sha256(networks[at]).digest()
                 self._keys_refused = 0
                 return
         raise Lost("WIFI", why)
+
+    def _is_of(self, networks):
+        """Whether we are in one of these, so that none has to be tried. One that a sketch has
+        joined by itself is its own affair, unless it has the name of one of these."""
+        if self._joined:
+            return self._joined in [sha256(field).digest() for field in networks]
+        try:
+            ssid = self._wlan.config("ssid").encode()
+        except (ValueError, OSError, TypeError):
+            return True  # not a port that tells
+        return ssid not in [field[1 : field[0] + 1] for field in networks]
 
     def _configure(self, **options):
         try:
