@@ -8,7 +8,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from limpet_kit.audit import ladder, layout, openness
+from limpet_kit import ca
+from limpet_kit.audit import ladder, layout, openness, scan
 from limpet_kit.cli import main
 from limpet_kit.errors import KitError
 from rig.images import Files, esp32_image, nvs_erase, nvs_partition, pico_image
@@ -76,6 +77,33 @@ def test_webrepl_keeps_a_board_at_level_0(audit):
     assert code == 11 and report["findings"] == [] and report["next"]["open"] == ["webrepl"]
     code, report = audit(pico(("/webrepl_cfg.py", b"PASS = 'hunter2h'\n")))
     assert code == 11 and report["findings"][0]["place"] == "vfs:/webrepl_cfg.py"
+
+
+@pytest.mark.parametrize(
+    ("state", "files"),
+    [
+        ("open", {"/boot.py": b"import net\n", "/net.py": b"import webrepl\nwebrepl.start()\n"}),
+        ("open", {"/boot.py": b"if ok: webrepl.start()\n"}),
+        ("open", {"/boot.py": b"import network, webrepl; webrepl.start()\n"}),
+        ("open", {"/lib/webrepl_cfg.py": b"PASS = input()\n"}),
+        ("unknown", {"/boot.py": b"from webrepl import start\nstart()\n"}),
+        ("unknown", {"/boot.py": b"import webrepl as w\nw.start()\n"}),
+        ("closed", {"/boot.py": b"#import webrepl\n#webrepl.start()\n"}),
+    ],
+)
+def test_however_webrepl_is_started_it_is_not_called_closed(audit, state, files):
+    _, report = audit(pico(*files.items()))
+    (way,) = (way for way in report["ways"] if way["name"] == "webrepl")
+    assert way["state"] == state and (report["level"] == 0) == (state != "closed")
+
+
+def test_harmless_things_do_not_push_a_key_out_of_the_list(audit, tmp_path):
+    ca.make(tmp_path / "ca", ["localhost"])
+    certificate = ca.anchor_der(tmp_path / "ca") + bytes(16)
+    key = (tmp_path / "ca" / "ca.key").read_bytes()
+    code, report = audit(pico()[:4096] + certificate * (scan.MOST + 1) + key)
+    assert code == 11 and report["level"] == 0
+    assert any(one["kind"] == "private key" for one in report["findings"])
 
 
 @pytest.mark.parametrize("chip", ["esp32s3", "esp32c3"])

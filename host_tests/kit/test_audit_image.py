@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import serialization as ser
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from limpet_kit.audit import Canary
 from limpet_kit.audit.scan import scan
+from limpet_kit.errors import KitError
 from rig.images import Files, esp32_image, firmware_files, nvs_erase, nvs_partition, pico_image
 
 PAST = {"superseded", "deleted"}  # whether a name survives is up to LittleFS
@@ -229,6 +230,9 @@ def test_sixteen_mebibytes_within_time_and_memory(tmp_path):
     assert taken < 30  # under 5 s when the machine has nothing else to do
 
 
+MAGIC = 0x0A324655, 0x9E5D5157
+
+
 def test_uf2(tmp_path):
     from limpet_kit.audit import obtain
 
@@ -239,8 +243,7 @@ def test_uf2(tmp_path):
         [blocks[0][i : i + 256] for i in range(0, 4096, 256)] + [secret]
     ):
         head = (
-            0x0A324655,
-            0x9E5D5157,
+            *MAGIC,
             0x2000,
             address + 256 * number,
             256,
@@ -256,3 +259,12 @@ def test_uf2(tmp_path):
     got = obtain.file(file)
     (found,) = scan(got.image).findings
     assert got.chip == "rp2040" and found.offset == 4096 + secret.index(b"in the")
+    absolute = bytearray(rows[0])  # RP2350-E10: a block of its own family, far up
+    struct.pack_into("<8I", absolute, 0, *MAGIC, 0x2000, 0x10FFFF00, 256, 0, 2, 0xE48BFF57)
+    file.write_bytes(bytes(absolute) + b"".join(rows))
+    got = obtain.file(file)
+    assert got.chip == "rp2040" and len(got.image) == 4096 + 256
+    for cut, words in ((b"".join(rows)[:-100], "cut off"), (b"".join(rows[:-1]), "missing")):
+        file.write_bytes(cut)
+        with pytest.raises(KitError, match=words):
+            obtain.file(file)

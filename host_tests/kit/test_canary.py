@@ -73,7 +73,10 @@ def test_nothing_is_found_where_nothing_is():
     assert search(filler(1 << 20), [Canary.of("password", VALUE), Canary.of("x", b"abcd1")]) == []
 
 
-@pytest.mark.parametrize("form", ["raw", "hex", "HEX", "base64", "base64url", "base64 +1"])
+DIGESTED = ("raw", "hex", "HEX", "a:b", "escaped", "python", "base64", "base64url", "base64 +1")
+
+
+@pytest.mark.parametrize("form", DIGESTED)
 def test_a_digest_finds_the_value_that_nobody_kept(form):
     line = Canary.of("password", VALUE).digested().line()
     canary = Canary.parse(line)

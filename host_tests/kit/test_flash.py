@@ -168,6 +168,16 @@ def test_a_download_is_cached_pinned_and_resumed(served):
     assert (paths.home() / "firmware.lock").read_text() == f"{digest}  {file.name}\n"
 
 
+def test_what_is_no_firmware_is_neither_kept_nor_pinned(served):
+    """A server's page about an error comes with 200 now and then."""
+    kind, board = served
+    kind.content, kind.send = b"<html>sorry</html>" * 100, None
+    with pytest.raises(KitError, match="no UF2"):
+        firmware.obtain(board, None, nothing)
+    kind.content = uf2_image(board)
+    assert firmware.obtain(board, None, nothing).read_bytes() == kind.content
+
+
 def test_a_changed_file_is_refused(served, tmp_path):
     kind, board = served
     kind.content = uf2_image(board)

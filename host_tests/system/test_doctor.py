@@ -150,6 +150,20 @@ def test_a_board_would_accept_the_kits_own_broker(tmp_path, tool, broker_factory
     assert b"verdict   fit" in done.stdout
 
 
+@pytest.mark.mosquitto
+@pytest.mark.parametrize("profile", ["psk", "x509"])
+def test_a_broker_that_wants_more_than_a_password(profile, tool, broker_factory):
+    broker = broker_factory("mosquitto", profile=profile)
+    where = f"localhost:{broker.settings.port}"
+    done = tool("limpet", "doctor", where, "--broker", broker.settings.folder, check=False)
+    said = done.stdout.decode()
+    if profile == "x509":
+        assert done.returncode == 0, said
+        assert "CLIENT_CERTIFICATE" in said and "TLSv1.2" in said and "NOT TRIED" in said
+    else:
+        assert done.returncode == 13 and "TLS-PSK" in said, said
+
+
 def test_a_certificate_that_cannot_be_read(doctor):
     """A length in the server's certificate is wrong; the wire's own lengths are right."""
     identity = issue(NAMES, ROOT)

@@ -333,7 +333,10 @@ def test_a_missing_network_and_bad_ones_are_told_before_anything_is_written(boar
     said = enroll(board, broker, networks=None, code=NO_NETWORK)
     assert "needs a Wi-Fi network" in said
     said = enroll(board, broker, networks="home\nshort\n", code=NO_NETWORK)
-    assert "8 to 63" in said and "short" not in said.replace("'home'", "")
+    assert "line 2 of LIMPET_WIFI" in said and "8 to 63" in said and "short" not in said
+    shifted = f"my networks\nhome\n{KEY}\nhome-2\n"
+    said = enroll(board, broker, networks=shifted, code=NO_NETWORK)
+    assert KEY not in said
     said = enroll(board, broker, networks="x" * 33 + "\n" + KEY, code=NO_NETWORK)
     assert "32 bytes" in said
     assert not rows() and vaults(board) == []

@@ -45,7 +45,7 @@ class Wifi:
         """
         wlan = self._wlan
         networks = record.all(fields.NETWORK)
-        if not networks or wlan.isconnected() and self._is_of(networks):
+        if not networks or (wlan.isconnected() and self._is_of(networks)):
             return
         wlan.active(True)
         # esp32 would try the wrong network for ever; rp2 makes no tries of its own.

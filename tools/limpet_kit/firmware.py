@@ -64,6 +64,8 @@ def obtain(board: Board, wanted: str | None, progress: Advance, known: bool = Fa
     with locked(folder / ".lock"):
         if not file.exists():
             _fetch(board.firmware.base + name, file, progress)
+            if not _is_pinned(name):
+                _check_new(board, file)
         pin(name, _hash(file), new=not known, must=known)
     return file
 
@@ -88,6 +90,21 @@ def pin(name: str, digest: str, new: bool, must: bool = False) -> None:
     if new and name not in known:
         lines = "".join(f"{value}  {key}\n" for key, value in {**_pins(own), name: digest}.items())
         write_private(own, lines.encode())
+
+
+def _is_pinned(name: str) -> bool:
+    return name in _pins(paths.home() / "firmware.lock") | _pins(
+        paths.data("boards") / "firmware.lock"
+    )
+
+
+def _check_new(board: Board, file: Path) -> None:
+    """As `check`; what is no firmware at all is not kept: a server's page about an error."""
+    try:
+        check(board, file.read_bytes())
+    except KitError:
+        file.unlink()
+        raise
 
 
 def check(board: Board, data: bytes) -> None:

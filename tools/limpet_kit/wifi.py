@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,11 @@ def parse(text: str, where: str) -> list[Network]:
     lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n") if text.strip() else []
     if len(lines) % 2:
         lines.append("")
-    found = [_network(ssid, key, where) for ssid, key in zip(lines[::2], lines[1::2], strict=True)]
+    pairs = zip(lines[::2], lines[1::2], strict=True)
+    found = [
+        _network(ssid, key, f"on line {2 * n + 1} of {where}", f"on line {2 * n + 2} of {where}")
+        for n, (ssid, key) in enumerate(pairs)
+    ]
     if len(found) > protocol.REPEATS:
         raise KitError(f"{where} names more than {protocol.REPEATS} networks.", NO_NETWORK)
     return found
@@ -76,7 +81,7 @@ def _ask() -> list[Network]:
             if not ssid:
                 break
             key = getpass.getpass("its key (not shown; empty for an open network): ")
-            found.append(_network(ssid, key, "that"))
+            found.append(_network(ssid, key, "that you typed", "that you typed"))
         except EOFError:
             break
         except KitError as e:
@@ -87,7 +92,7 @@ def _ask() -> list[Network]:
 def _read(file: Path) -> str:
     try:
         refuse_readable(file, "Wi-Fi keys")
-        return file.read_text("utf-8")
+        return file.read_text("utf-8-sig")
     except FileNotFoundError:
         raise KitError(
             f"There is no file {file} with Wi-Fi networks: two lines each, name and key. For a "
@@ -99,13 +104,18 @@ def _read(file: Path) -> str:
         raise KitError(f"{file} cannot be read: {why}.", NO_NETWORK) from None
 
 
-def _network(ssid: str, key: str, where: str) -> Network:
-    """Checked as the access point will (IEEE 802.11: 8 to 63 characters, or 64 hex digits)."""
+def _network(ssid: str, key: str, its_place: str, keys_place: str) -> Network:
+    """Checked as the access point will (IEEE 802.11: 8 to 63 characters, or 64 hex digits).
+
+    Errors name places only: where a line too many has come in, a key stands in a name's place.
+    """
     name, secret = ssid.encode(), key.encode()
     if not 1 <= len(name) <= 32:
-        raise KitError(f"A network name in {where} has not 1 to 32 bytes.", NO_NETWORK)
-    if secret and not 8 <= len(secret) <= 64:
+        raise KitError(f"The network name {its_place} has not 1 to 32 bytes.", NO_NETWORK)
+    is_raw = re.fullmatch(rb"[0-9A-Fa-f]{64}", secret)
+    if secret and not 8 <= len(secret) <= 63 and not is_raw:
         raise KitError(
-            f"The key of the network {ssid!r} in {where} has not 8 to 63 characters.", NO_NETWORK
+            f"The network key {keys_place} has neither 8 to 63 characters nor 64 hex digits.",
+            NO_NETWORK,
         )
     return Network(name, Secret(secret))

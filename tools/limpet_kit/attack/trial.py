@@ -26,6 +26,7 @@ from .time_servers import TimeServers
 
 COME_S = 40.0  # for a device to connect after a reset
 SAY_S = 5.0  # after that, for it to say something it should not
+STAY_S = 3.0  # and after its first try, for a second one that checks less
 BACK_S = 75.0  # to come back by itself: its second try may wait 30 s, a login another 30
 SILENT_S = 150.0  # the same from a link that died in silence: a keep-alive and a half more
 CALM_S = 10.0  # without a second try after a refusal
@@ -41,7 +42,8 @@ class Trial:
 
     The broker stands still meanwhile. Whatever happens inside, at the end the broker runs again if
     it ran before, and the device's program too, without a wait that a refusal began. `account` is
-    the user name or client id of a device that this kit's ledger does not know.
+    the user name or client id of a device that this kit's ledger does not know. A server that is
+    not to be trusted stays for `stay_s` seconds after the device's first try.
     """
 
     def __init__(
@@ -51,8 +53,10 @@ class Trial:
         listen: str | None = None,
         account: str | None = None,
         warn: Callable[[str], None] = lambda words: None,
+        stay_s: float = STAY_S,
     ) -> None:
         self._port = port
+        self._stay_s = stay_s
         self._address = (listen or chosen.address, chosen.port)
         loopback = self._address[0].startswith("127.") or self._address[0] == "::1"
         if not loopback and listen is None:
@@ -306,12 +310,12 @@ class Trial:
             time.sleep(_TRICK_S)
             return
 
-        def over() -> bool:
-            mine = self._mine(hostile)
-            spoke = case.kind == TRUST and any(told(one) for one in mine)
-            return spoke or any(one.gone for one in mine)
+        def spoke() -> bool:
+            return case.kind == TRUST and any(told(one) for one in self._mine(hostile))
 
-        self._until(over, SAY_S)
+        self._until(lambda: spoke() or any(one.gone for one in self._mine(hostile)), SAY_S)
+        if case.kind == TRUST:  # there are programs that verify first, and then do without
+            self._until(spoke, self._stay_s)
         time.sleep(_CRASH_S)
 
     def _mine(self, server: Server) -> list[Seen]:

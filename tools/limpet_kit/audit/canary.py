@@ -7,6 +7,8 @@ audit takes canaries, given as values or, where the value should not be kept, as
 from __future__ import annotations
 
 import base64
+import codecs
+import contextlib
 import hashlib
 import math
 import re
@@ -23,6 +25,11 @@ _DENSE = 64  # up to this length every offset of a value is a fragment, above it
 _HINT = 2  # bytes of a fragment that its digest shows, so that looking for it takes no time
 
 _HEX = re.compile(rb"[0-9A-Fa-f]{32,}")
+_SEPARATED = re.compile(rb"(?:[0-9A-Fa-f]{2}[: ]){15,}[0-9A-Fa-f]{2}")
+_PLAIN = rb"[ -\[\]-~]{0,32}"  # what Python leaves as it is in bytes that it escapes
+_ESCAPED = re.compile(
+    rb"\\x[0-9A-Fa-f]{2}(?:" + _PLAIN + rb"\\(?:x[0-9A-Fa-f]{2}|[\\'\"nrt]))*" + _PLAIN
+)
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{22,}")
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 
@@ -171,6 +178,13 @@ def _decoded(data: bytes) -> Iterator[tuple[str, bytes, int, float]]:
     for match in _HEX.finditer(data):
         text = match.group()
         yield "hex", bytes.fromhex(text[: len(text) // 2 * 2].decode()), match.start(), 2
+    for match in _SEPARATED.finditer(data):
+        text = re.sub(b"[: ]", b"", match.group())
+        yield "hex", bytes.fromhex(text.decode()), match.start(), 3
+    for match in _ESCAPED.finditer(data):
+        with contextlib.suppress(ValueError):
+            decoded = codecs.escape_decode(match.group())[0]
+            yield "escaped", decoded, match.start(), len(match.group()) / len(decoded)
     for match in _BASE64.finditer(data):
         for shift in range(4):
             text = match.group()[shift:].translate(_STANDARD)

@@ -85,10 +85,25 @@ def find(image: bytes) -> list[Superblock]:
         if shape is None or (found and offset < found[-1].offset + found[-1].size):
             continue
         block_size, count = shape
+        offset = _first(image, offset, block_size, count)
         count = min(count, (len(image) - offset) // block_size)
         if count >= 2:
             found.append(Superblock(offset, block_size, count))
     return found
+
+
+def _first(image: bytes, offset: int, block_size: int, count: int) -> int:
+    """Where block 0 lies, of a superblock at `offset`: it stands in blocks 0 and 1, and a power
+    cut may have left the second one alone."""
+    before = offset - block_size
+    if before < 0 or _shape(image, offset + block_size):
+        return offset
+
+    def files(base: int) -> int:
+        blocks = min(count, (len(image) - base) // block_size)
+        return len(FileSystem(image, Superblock(base, block_size, blocks)).live)
+
+    return before if files(before) > files(offset) else offset
 
 
 def _shape(image: bytes, offset: int) -> tuple[int, int] | None:

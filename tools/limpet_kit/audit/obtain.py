@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import sim
-from ..board import Board, Raised
+from ..board import Board, NoMicroPython, Raised
 from ..console import Advance
 from ..errors import FAILED, NO_BOARD, USAGE, KitError
 from . import uf2
@@ -96,18 +96,20 @@ def _simulated(name: str) -> Obtained:
     try:
         with _stopped(name):  # nothing is written while the copy is made
             image = board.image.read_bytes()
-    except KitError:
+    except NoMicroPython:
         return Obtained(board.image.read_bytes(), how, board.board, prompt=False)
     return Obtained(image, how, board.board, prompt=True, restarted=True)
 
 
-def _answers(name: str) -> bool:
-    """Whether a prompt answers."""
+def _answers(name: str) -> bool | None:
+    """Whether a prompt answers; None when the port could not be asked."""
     try:
         with _stopped(name):
             return True
-    except KitError:
+    except NoMicroPython:
         return False
+    except KitError:
+        return None
 
 
 def _pico(board: Board, advance: Advance) -> Obtained:
@@ -153,9 +155,11 @@ def _esp32(name: str, prompt: bool) -> Obtained:
             NO_BOARD,
         )
     # It may have sat in its boot loader; esptool left it reset, its program running.
-    prompt = prompt or _answers(name)
+    answered = prompt or _answers(name)
     how = "esptool read-flash" if image else "nothing: the boot loader does not read the flash"
-    return Obtained(image, how, fuses=fuses, security=security, prompt=prompt, restarted=prompt)
+    return Obtained(
+        image, how, fuses=fuses, security=security, prompt=answered, restarted=bool(answered)
+    )
 
 
 def _fuses(name: str) -> tuple[Fuses | None, str]:

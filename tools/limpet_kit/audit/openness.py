@@ -15,7 +15,9 @@ from ..errors import USAGE, KitError
 from .layout import Layout
 
 OPEN, CLOSED, UNKNOWN = "open", "closed", "unknown"
-_START_WEBREPL = re.compile(rb"^[ \t]*(?:import webrepl[^\n]*;\s*)?webrepl\.start", re.M)
+_NAMES_WEBREPL = re.compile(rb"^[^#\n]*\bwebrepl\b", re.M)  # outside a comment
+_START_WEBREPL = re.compile(rb"^[^#\n]*\bwebrepl\s*\.\s*start\b", re.M)
+_WEBREPL_CFG = re.compile(r"/webrepl_cfg\.m?py\Z")
 WAYS = {
     "repl": "the prompt on the serial port",
     "webrepl": "the prompt over the network",
@@ -121,11 +123,16 @@ def _repl(prompt: bool | None) -> Way:
 def _webrepl(parts: Layout) -> Way:
     if not parts.file_systems:
         return Way("webrepl", *_no_files(parts))
-    if parts.file("/webrepl_cfg.py") is not None:
-        return Way("webrepl", OPEN, "/webrepl_cfg.py holds its password")
-    for path in ("/boot.py", "/main.py"):
-        if _START_WEBREPL.search(parts.file(path) or b""):
+    programs = [path for path in parts.paths() if path.endswith((".py", ".mpy"))]
+    for path in programs:
+        if _WEBREPL_CFG.search(path):
+            return Way("webrepl", OPEN, f"{path} holds its password")
+        if path.endswith(".py") and _START_WEBREPL.search(parts.file(path) or b""):
             return Way("webrepl", OPEN, f"{path} starts it")
+    for path in programs:
+        names = _NAMES_WEBREPL.search if path.endswith(".py") else re.compile(b"webrepl").search
+        if names(parts.file(path) or b""):
+            return Way("webrepl", UNKNOWN, f"{path} names it")
     return Way("webrepl", CLOSED, "nothing in the files configures it")
 
 

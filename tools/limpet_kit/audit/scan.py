@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 from . import detect, finding, layout, mpy, vaults
 from .canary import Canary, search
@@ -44,6 +43,8 @@ class _Scanner:
         self._image = parts.image
         self._canaries = canaries
         self._places = Places()
+        self._left = {True: 10 * MOST, False: 10 * MOST}  # that are harmless, and that are not
+        self._more = False
 
     def run(self) -> Contents:
         keys: list[bytes] = []
@@ -68,15 +69,18 @@ class _Scanner:
         whole = Stream("", "", (Extent(0, len(self._image)),))
         for stream in (whole, *joined):
             data = stream.read(self._image)
-            found += islice(self._detected(data, stream), MOST)
-            found += islice(self._known(data, stream), MOST)
-            if len(found) > 10 * MOST:
+            found += self._detected(data, stream)
+            found += self._known(data, stream)
+            if not self._left[False]:
                 break
         records = list(vaults.find(self._image, keys))
         found += self._records(records)
         found += self._keys_and_modules()
         kept = _once(found)
-        return Contents(self._layout, kept[:MOST], records, len(kept) > MOST)
+        # What matters first, wherever it lies: harmless things must not push it out.
+        listed = sorted(kept, key=lambda one: one.exposure == finding.NONE)[:MOST]
+        listed.sort(key=lambda one: (one.offset, one.kind))
+        return Contents(self._layout, listed, records, self._more or len(kept) > MOST)
 
     def _file(self, stream: Stream) -> Iterator[Located]:
         """What can only be read by somebody who knows what kind of file it is."""
@@ -100,13 +104,33 @@ class _Scanner:
             yield self._located(detect.Found(detect.PASSWORD, words, 0, len(value)), stream)
 
     def _detected(self, data: bytes, stream: Stream) -> Iterator[Located]:
-        for one in detect.scan(data):
+        for one in self._limited(detect.scan(data)):
             yield self._located(one, stream)
 
+    def _limited(self, found: Iterable[detect.Found]) -> Iterator[detect.Found]:
+        """As many as anybody could use, of what is harmless and of what is not."""
+        for one in found:
+            harmless = _EXPOSURES.get(one.kind) == finding.NONE
+            if self._left[harmless]:
+                self._left[harmless] -= 1
+                yield one
+            else:
+                self._more = True
+                if not harmless:
+                    return
+
     def _known(self, data: bytes, stream: Stream) -> Iterator[Located]:
-        for hit in search(data, self._canaries):
-            form = hit.form if hit.whole else f"{hit.form}, part"
-            one = detect.Found(finding.CANARY, hit.name, hit.offset, hit.length, form)
+        hits = (
+            detect.Found(
+                finding.CANARY,
+                hit.name,
+                hit.offset,
+                hit.length,
+                hit.form if hit.whole else f"{hit.form}, part",
+            )
+            for hit in search(data, self._canaries)
+        )
+        for one in self._limited(hits):
             yield self._located(one, stream)
 
     def _records(self, records: list[vaults.Record]) -> Iterator[Located]:

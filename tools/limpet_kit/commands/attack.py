@@ -8,10 +8,10 @@ from pathlib import Path
 from .. import bringup, paths
 from ..attack.cases import Case
 from ..attack.result import FELL, HELD, Result, junit
-from ..attack.trial import Trial
+from ..attack.trial import STAY_S, Trial
 from ..broker import settings
 from ..broker.files import refuse_no_folder, write_private
-from ..console import Console, printable
+from ..console import Console, printable, seconds
 from ..errors import FELL_FOR_IT, OK, USAGE, KitError
 from ..interrupt import like_ctrl_c
 
@@ -24,7 +24,7 @@ EPILOG = """examples:
 
 The broker stands still meanwhile. At the end, also after Ctrl-C, it runs again, and so does the
 device's program, without a wait that a refusal began. The board is reset for each case; a case
-takes at most four minutes, all of them about three on a device that behaves. Hostile servers
+takes at most four minutes, all of them about four on a device that behaves. Hostile servers
 listen on loopback; on another address only where --listen names it.
 
 Only logins of this device count: of a unit of the kit's ledger, or of the account that is named.
@@ -42,6 +42,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--account", metavar="NAME", help="its user name or client id, for one not enrolled by us"
     )
+    parser.add_argument(
+        "--stay",
+        metavar="SECONDS",
+        type=seconds,
+        default=STAY_S,
+        help="of a server that must not be trusted, after the device's first try: for a program "
+        "that then tries again without checking (default: %(default).0f)",
+    )
     parser.add_argument("--only", metavar="CASE", nargs="+", help="these cases only")
     parser.add_argument("--junit", metavar="FILE", type=Path, help="write JUnit XML")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -54,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     chosen = settings.load(args.broker or paths.home() / "broker")
     port = bringup.simulated(args.port, lambda name, words: None)
     results: list[Result] = []
-    trial = Trial(port, chosen, args.listen, args.account, console.warn)
+    trial = Trial(port, chosen, args.listen, args.account, console.warn, args.stay)
     with like_ctrl_c(), trial:
         wanted = _chosen(args.only, trial.cases())
         with console.progress("honest server"):

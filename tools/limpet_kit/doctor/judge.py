@@ -125,13 +125,22 @@ def trace(
 def _transport(seen: Look) -> list[Finding]:
     found = []
     if "TLSv1.2" not in seen.versions:
-        spoken = " and ".join(seen.versions) or "no version that this machine knows"
-        words = f"it speaks {spoken}, MicroPython speaks TLS 1.2 only"
-        found.append(Finding("VERSION", True, words, "Allow TLS 1.2 (Mosquitto: tls_version)."))
+        words = f"it speaks {' and '.join(seen.versions)}, MicroPython speaks TLS 1.2 only"
+        advice = "Allow TLS 1.2 (Mosquitto: tls_version)."
+        if not seen.versions:
+            words = "it refuses every hello of this machine, in any version of TLS"
+            advice += (
+                " With TLS-PSK (profile psk) this is right, and no more can be seen from here."
+            )
+        found.append(Finding("VERSION", True, words, advice))
     elif not seen.suite:
         words = "it takes no suite that the firmware offers (ECDHE with AES-GCM or AES-CBC)"
         advice = "Allow ECDHE-ECDSA-AES256-GCM-SHA384 or ECDHE-RSA-AES256-GCM-SHA384."
         found.append(Finding("SUITES", True, words, advice))
+    if seen.asks:
+        words = "it wants a certificate of each device"
+        advice = "Boards enrolled for profile x509 have one; no others get in."
+        found.append(Finding("CLIENT_CERTIFICATE", False, words, advice))
     if seen.size > _RECORD:
         words = f"its chain is {seen.size} bytes, more than an RP2040's TLS buffer ({_RECORD})"
         found.append(Finding("SIZE", True, words, "Send fewer or smaller certificates."))

@@ -10,6 +10,7 @@ import socket
 import ssl
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from cryptography import x509
@@ -27,7 +28,8 @@ SUITES = ":".join(
     for key in ("ECDSA", "RSA")
 )
 _OLD, _BOARD, _NEW = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
-_HANDSHAKE, _CERTIFICATE = 22, 11
+_HANDSHAKE = 22
+_SERVER_HELLO, _CERTIFICATE, _CERTIFICATE_REQUEST = 2, 11, 13  # RFC 5246, 7.4
 
 
 @dataclass
@@ -37,6 +39,7 @@ class Look:
     `addresses` are DNS's answers, `reached` the one that was connected to.
     `suite` is the one that a board would get, None when there is none. `versions` are those that
     the server speaks. `chain` is in the order sent, `size` the bytes of that message.
+    `asks`: it wants a certificate of the device, and ends the handshake of one without.
     """
 
     host: str
@@ -48,6 +51,7 @@ class Look:
     suite: str | None = None
     chain: list[x509.Certificate] = field(default_factory=list)
     size: int = 0
+    asks: bool = False
 
 
 @dataclass
@@ -95,6 +99,7 @@ def look(host: str, port: int) -> Look:
         seen.trouble = ("NO_TLS", "it ends the connection at a TLS hello")
         return seen
     seen.size, ders = _sent(shown.received)
+    seen.asks = any(kind == _CERTIFICATE_REQUEST for kind, _ in _messages(shown.received))
     for der in ders:
         try:
             one = x509.load_der_x509_certificate(der)
@@ -142,11 +147,36 @@ def _try(seen: Look, suites: str, low: ssl.TLSVersion, high: ssl.TLSVersion) -> 
                 cipher = tls.cipher()
                 done.version, done.suite = tls.version(), cipher[0] if cipher else None
                 break
+    if not done.version:
+        _from_hello(done, context)
     return done
+
+
+def _from_hello(done: _Try, context: ssl.SSLContext) -> None:
+    """Version and suite where a server that wants a certificate broke off: it had chosen them."""
+    said = dict(_messages(done.received))
+    hello = said.get(_SERVER_HELLO, b"")
+    if _CERTIFICATE_REQUEST not in said or hello[:2] != b"\3\3" or len(hello) < 38:
+        return
+    at = 35 + hello[34]
+    number = int.from_bytes(hello[at : at + 2], "big")
+    names = {one["id"] & 0xFFFF: one["name"] for one in context.get_ciphers()}
+    done.version, done.suite = "TLSv1.2", names.get(number)
 
 
 def _sent(received: bytes) -> tuple[int, list[bytes]]:
     """Length of the Certificate message and the certificates in it (RFC 5246, 7.4.2)."""
+    body = dict(_messages(received)).get(_CERTIFICATE, b"")
+    found, at = [], 3
+    while at + 3 <= len(body):
+        n = int.from_bytes(body[at : at + 3], "big")
+        found.append(body[at + 3 : at + 3 + n])
+        at += 3 + n
+    return len(body), found
+
+
+def _messages(received: bytes) -> Iterator[tuple[int, bytes]]:
+    """(type, body) of the handshake messages that travel in clear (RFC 5246, 7.4)."""
     stream, at = b"", 0
     while received[at : at + 1] == bytes([_HANDSHAKE]):
         length = int.from_bytes(received[at + 3 : at + 5], "big")
@@ -154,14 +184,6 @@ def _sent(received: bytes) -> tuple[int, list[bytes]]:
         at += 5 + length
     at = 0
     while at + 4 <= len(stream):
-        kind, length = stream[at], int.from_bytes(stream[at + 1 : at + 4], "big")
-        if kind == _CERTIFICATE:
-            body = stream[at + 4 : at + 4 + length]
-            found, at = [], 3
-            while at + 3 <= len(body):
-                n = int.from_bytes(body[at : at + 3], "big")
-                found.append(body[at + 3 : at + 3 + n])
-                at += 3 + n
-            return length, found
+        length = int.from_bytes(stream[at + 1 : at + 4], "big")
+        yield stream[at], stream[at + 4 : at + 4 + length]
         at += 4 + length
-    return 0, []

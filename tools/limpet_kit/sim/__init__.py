@@ -6,6 +6,7 @@ started it; its flash, number and settings lie in `sim/NAME/` of the kit's folde
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -126,7 +127,11 @@ class SimBoard:
     def _signal(self, number: int) -> None:
         if not self.running:
             return
-        os.kill(self._run()["pid"], number)
+        end = time.monotonic() + _END_S
+        while not (self.folder / "run.json").exists() and time.monotonic() < end:
+            time.sleep(0.01)  # it is being started
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            os.kill(self._run()["pid"], number)
         if not self.wait_off(_END_S):
             raise KitError(f"The simulated board {self.name} does not end.")
 
@@ -215,6 +220,7 @@ def _launch(board: SimBoard, program: str) -> SimBoard:
     lock = try_lock(board.folder / "lock")
     if lock is None:
         return board  # somebody else was quicker
+    (board.folder / "run.json").unlink(missing_ok=True)  # of a process that is gone
     try:
         process = subprocess.Popen(
             [sys.executable, "-m", f"{__name__}.bridge", str(board.folder), program, str(lock)],

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from ..broker.files import write_private
 from .child import Child
 from .terminal import ROOM, Outlet, open_raw
 
@@ -272,7 +273,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     state = {"pid": os.getpid(), "device": bridge.device}
-    (folder / "run.json").write_text(json.dumps(state))
+    write_private(folder / "run.json", json.dumps(state).encode())
     print("ready", flush=True)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 1)
