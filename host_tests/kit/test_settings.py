@@ -32,9 +32,17 @@ def test_what_is_made_is_read_back(tmp_path):
 
 def test_loopback_is_listened_on_only_when_it_is_the_only_name(tmp_path):
     assert settings.create(tmp_path / "a", ["localhost"]).listen == "127.0.0.1"
-    assert settings.create(tmp_path / "b", ["::1", "localhost"]).listen == "0.0.0.0"
+    assert settings.create(tmp_path / "b", ["lamps.local"]).listen == "0.0.0.0"
     assert settings.create(tmp_path / "c", ["x.local"], listen="127.0.0.1").listen == "127.0.0.1"
-    assert settings.create(tmp_path / "d", ["fd00::7"]).server == "[fd00::7]:8883"
+    made = settings.create(tmp_path / "d", ["FD00:0::7"])
+    assert (made.server, made.listen) == ("[fd00::7]:8883", "::")  # which takes IPv4 as well
+
+
+def test_home_assistant_is_let_in_also_where_it_was_said_not_to_be(tmp_path):
+    made = settings.create(tmp_path / "a", ["localhost"], kind="embedded")
+    with open(made.folder / "broker.toml", "a") as file:
+        file.write("homeassistant = false\n")
+    assert settings.admit_homeassistant(settings.load(made.folder)).homeassistant
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path):

@@ -1,5 +1,6 @@
 """The guard's alerts: what is told, and how it gets to its owner."""
 
+import contextlib
 import json
 import os
 
@@ -9,7 +10,7 @@ from aiosmtpd.handlers import Message
 from limpet_kit import cli
 from limpet_kit.broker import server
 from limpet_kit.broker.client import KitClient
-from limpet_kit.errors import FAILED, OK, USAGE
+from limpet_kit.errors import FAILED, OK, USAGE, KitError
 from limpet_kit.guard import alerts, messengers
 from rig.peer import Device
 
@@ -99,6 +100,38 @@ def test_an_account_is_told_as_its_device(broker_factory):
     assert (told["device"], told["from"]) == ("lamp-1", ["192.0.2.2", "2001:db8::3"])
     assert lamp.account.name not in (folder / alerts.LOG).read_text() + alerts.words(told)
     assert alerts.alert(broker.settings, "cloned", 3, 600, account=ACCOUNT)["device"] == ""
+
+
+def test_a_clone_cannot_say_where_it_is(broker_factory):
+    """Brokers write what clients say, topics above all, into other lines of the same log."""
+    broker = broker_factory("embedded")
+    lamp = Device(broker, "lamp-1")
+    server.sync(broker.settings, [lamp.account])
+    name = lamp.account.name
+    says = f"limpet/x: New client connected from 9.9.9.9:1 as {name} (p2, c1, k9)."
+    forged = f'"msg":"accepting MQTT connection <0.1.0> (9.9.9.9:1 -> x, client id: {name})'
+    (broker.settings.folder / server.LOG).write_text(
+        f"2026-01-02T03:04:05/64: New client connected from 192.0.2.1:7 as {name} (p2, c1, k9).\n"
+        f"2026-01-02T03:04:06/64: Denied PUBLISH from {name} (d0, q0, r0, m0, '{says}\n"
+        f"{json.dumps({'msg': forged})}\n"
+    )
+    told = alerts.alert(broker.settings, "cloned", 3, 600, account=name)
+    assert told["from"] == ["192.0.2.1"]
+
+
+def test_a_line_that_was_cut_is_passed_over(broker_factory):
+    broker = broker_factory("embedded", start=False)
+    folder = broker.settings.folder
+    (folder / alerts.LOG).write_text('{"what": "test", "at": 1}\n{"what": "ban')
+    with contextlib.suppress(KitError):  # the broker does not run
+        alerts.alert(broker.settings, "test", 1, 1, address="192.0.2.7")
+    assert [one.get("address") for one in alerts.last(folder, 9)] == [None, "192.0.2.7"]
+
+
+def test_a_command_in_any_letters_is_kept(tmp_path):
+    command = 'notify "\U0001f6a8 \x7f $LIMPET_ALERT_WHAT"'
+    messengers.configure(tmp_path, command, None, "")
+    assert messengers._configured(tmp_path)["command"] == command
 
 
 @pytest.mark.parametrize("address", ["", "x", "192.0.2.7/24", "2001:db8::/48", "$(id)"])

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import os
 import re
+import signal
 import socket
 import ssl
 import stat
@@ -429,6 +430,29 @@ def test_a_broker_that_cannot_start_says_why(broker):
     with pytest.raises(KitError, match=r"did not come up: it ended with code .* It said: ") as e:
         broker.start()
     assert e.value.code == NO_BROKER and not broker.running()
+
+
+def test_ctrl_c_in_the_midst_of_a_start_leaves_no_broker_behind(broker_factory, monkeypatch):
+    """Python forgets a child whose start is interrupted; it held the broker's lock for ever."""
+    broker = broker_factory("embedded", start=False)
+    spawn = broker._spawn
+
+    def interrupted(*arguments):
+        child = spawn(*arguments)
+        signal.raise_signal(signal.SIGINT)
+        return child
+
+    monkeypatch.setattr(broker, "_spawn", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        broker.start()
+    assert not broker.running()
+    monkeypatch.setattr(broker, "_spawn", spawn)
+    broker.start()
+    (broker.settings.folder / server.PID).write_text("")  # the kit was killed, not interrupted
+    for ask in (broker.stop, broker.reload, server.open_broker(broker.settings).pid):
+        with pytest.raises(KitError, match="fuser -k"):
+            ask()
+    broker._child.kill()
 
 
 @OTHERS

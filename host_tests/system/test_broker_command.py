@@ -1,5 +1,6 @@
 """`limpet broker`, as a person or a script uses it."""
 
+import io
 import json
 import os
 import re
@@ -210,15 +211,9 @@ def test_a_taken_port_and_a_missing_or_old_mosquitto(tmp_path, broker_factory):
 
 
 def answer(monkeypatch, *answers):
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    left = list(answers)
-
-    def reply(prompt):
-        if not left:
-            raise EOFError
-        return left.pop(0)
-
-    monkeypatch.setattr("builtins.input", reply)
+    terminal = io.StringIO("".join(line + "\n" for line in answers))
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("sys.stdin", terminal)
 
 
 def ask(tmp_path, *arguments):
@@ -231,12 +226,12 @@ def ask(tmp_path, *arguments):
 
 def test_on_a_terminal_it_asks_which_address(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "addresses", lambda: ["192.0.2.7", "shed.local"])
-    answer(monkeypatch, "*.bad", "", "2, 1 other.example")
+    answer(monkeypatch, "*.bad", "2, 1 other.example")
     assert ask(tmp_path) == OK
     made = settings.load(tmp_path / "b")
     assert made.names[:3] == ("shed.local", "192.0.2.7", "other.example")
-    out = capsys.readouterr().out
-    assert "1  192.0.2.7" in out and "neither a host name" in out
+    out, err = capsys.readouterr()
+    assert "1  192.0.2.7" in err and "neither a host name" in err
     assert re.search(r"boards dial shed\.local:8883", out)
 
 
@@ -244,7 +239,7 @@ def test_loopback_and_nothing_can_be_answered_too(tmp_path, monkeypatch):
     answer(monkeypatch, "0")
     assert ask(tmp_path) == OK
     assert settings.load(tmp_path / "b").listen == "127.0.0.1"
-    answer(monkeypatch)
+    answer(monkeypatch)  # the end of input, as Ctrl-D
     with pytest.raises(command.KitError, match="nothing was made"):
         ask(tmp_path / "more")
     assert not (tmp_path / "more").exists()

@@ -1,6 +1,7 @@
 """From the ledger into every kind of broker: `limpet broker sync`, `check` and `revoke`."""
 
 import dataclasses
+import errno
 import json
 import threading
 import time
@@ -8,7 +9,7 @@ from datetime import datetime, timezone
 
 import pytest
 from limpet_kit import cli, registry
-from limpet_kit.broker import accounts, client, connect, mosquitto, rabbitmq, server, state
+from limpet_kit.broker import accounts, client, connect, export, mosquitto, rabbitmq, server, state
 from limpet_kit.errors import NO_BROKER, OK, REFUSED
 from limpet_kit.ledger import Ledger
 from rig.broker import ALL_KINDS, KINDS
@@ -138,6 +139,32 @@ def test_revoking_ends_a_live_session_at_once(broker, fleet, capsys, record_prop
         f"revoke to live session closed ({broker.settings.kind}): "
         f"{min(took) * 1000:.0f} to {max(took) * 1000:.0f} ms",
     )
+
+
+@pytest.mark.parametrize("written", ["passwords", "nothing"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_revoke_that_was_cut_is_completed_by_the_next_export(
+    broker_factory, monkeypatch, kind, written
+):
+    """The kit was killed, or the disk was full, after the first of two files or before it."""
+    broker = broker_factory(kind)
+    gone, stays = (Device(broker, name) for name in ("lamp-1", "lamp-2"))
+    server.sync(broker.settings, [gone.account, stays.account])
+    replace = export._replace
+
+    def cut(path, items, mark):
+        if path.name == {"passwords": export.ACL, "nothing": export.PASSWORDS}[written]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(path, items, mark)
+
+    with gone.online():
+        monkeypatch.setattr(export, "_replace", cut)
+        with pytest.raises(OSError):
+            server.sync(broker.settings, [stays.account], gone=[gone.account.name])
+        monkeypatch.setattr(export, "_replace", replace)
+        assert server.sync(broker.settings, [stays.account], gone=[gone.account.name])
+        assert gone.gone.wait(WAIT_S)
+    assert gone.login() in LOGIN_REFUSED and stays.login() == connect.ACCEPTED
 
 
 def test_status_says_who_is_there_and_who_was_refused(broker, fleet, capsys):

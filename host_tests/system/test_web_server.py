@@ -1,12 +1,17 @@
 """The web page's server, asked as a browser would, and as an attacker would."""
 
+import asyncio
 import re
+import sqlite3
 import ssl
 import subprocess
 import sys
 
 import httpx
 import pytest
+from limpet_kit.broker.connect import ACCEPTED, Connect, connack, encode
+from limpet_kit.web import bridge, sessions
+from limpet_kit.web.people import People
 from test_web import PASSWORD, limpet
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
@@ -76,10 +81,71 @@ def test_what_our_own_page_did_not_ask_for_is_refused(page, headers, code):
     assert "person" not in page.get("/session").json()
 
 
-@pytest.mark.parametrize("body", [b"[]", b"{", b"x" * 5000, b'{"name":1,"password":"x"}'])
+@pytest.mark.parametrize(
+    "body", [b"[]", b"{", b"x" * 5000, b'{"name":1,"password":"x"}', b"[" * 4000]
+)
 def test_bad_bodies(page, body):
     answer = page.post("/login", content=body, headers={HEADER: token(page)})
     assert answer.status_code == 400
+
+
+def test_half_a_pair_is_a_wrong_password(page):
+    body = b'{"name":"anna","password":"abcdefghijk\\ud800"}'
+    answer = page.post("/login", content=body, headers={HEADER: token(page)})
+    assert answer.status_code == 401
+
+
+@pytest.mark.mosquitto
+@pytest.mark.parametrize("profile", ["psk", "x509"])
+def test_the_link_goes_where_passwords_are_taken(profile, broker_factory):
+    settings = broker_factory("mosquitto", profile=profile).settings
+    account = settings.kit_accounts[-1]
+
+    async def login():
+        reader, writer = await bridge._reach(settings)
+        writer.write(encode(Connect(account, settings.kit_password(), account)))
+        answer = await reader.readexactly(4)
+        writer.close()
+        return answer
+
+    assert asyncio.run(login()) == connack(ACCEPTED)
+
+
+def test_a_ledger_that_is_busy_does_not_keep_sessions_from_ending(home, broker_factory):
+    broker = broker_factory("embedded")
+    limpet("web", "user", "add", "anna", "--every-device", typed=PASSWORD + "\n")
+    time_now = [0.0]
+
+    async def main():
+        found = sessions.Sessions(broker.settings, 10, clock=lambda: time_now[0])
+        with People() as ledger:
+            at = broker.settings
+            ledger.know_broker(at.kit, at.folder, at.server)
+            cookie = await found.open(ledger.person("anna"))
+        session = found.of(cookie)
+        look, leave, failures = found._look, found._leave, [2, 2]
+
+        def busy(number, real):
+            def run(*arguments):
+                failures[number] -= 1
+                if failures[number] >= 0:
+                    raise sqlite3.OperationalError("database is locked")
+                return real(*arguments)
+
+            return run
+
+        found._look, found._leave = busy(0, look), busy(1, leave)
+        watch = asyncio.create_task(found.watch())
+        time_now[0] = 11.0
+        await asyncio.wait_for(session.over.wait(), 10)
+        while True:
+            with People() as ledger:
+                if not ledger.seats():
+                    break
+            await asyncio.sleep(0.05)
+        watch.cancel()
+
+    asyncio.run(asyncio.wait_for(main(), 30))
 
 
 def test_guessing_is_slowed_down_and_strangers_are_not_told_apart(page):

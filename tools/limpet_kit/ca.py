@@ -9,6 +9,7 @@ subjectAltName, so names are in the subjectAltName and the common name is no hos
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 import secrets
@@ -221,6 +222,14 @@ def general_name(name: str) -> x509.GeneralName:
             USAGE,
         )
     return x509.DNSName(name.lower())
+
+
+def canonical(name: str) -> str:
+    """A host name or IP address as it is compared; `KitError` as `general_name`."""
+    general_name(name)
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(name))
+    return name
 
 
 def anchor_der(folder: Path) -> bytes:

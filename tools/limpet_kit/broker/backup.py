@@ -40,12 +40,8 @@ SHORTEST = 12  # characters: who holds the file may guess without anybody notici
 _MAGIC, _FORMAT = b"limpet-backup", 1
 _SALT, _NONCE, _TAG, _DIGEST = 16, 12, 16, 32
 _HEAD = len(_MAGIC) + 1 + _SALT + _NONCE
-_MADE_BY_RUNNING = (
-    "broker.log",
-    "broker.pid",
-    "mosquitto.conf",
-    "mosquitto.db",
-    "definitions.json",
+_MADE_BY_RUNNING = re.compile(
+    r"broker\.(log|pid)(\..*)?|mosquitto\.(conf|db)|definitions\.json"  # logs that were rotated
 )
 _LEDGER, _BROKER = "ledger.db", "broker/"
 _NAME = re.compile(
@@ -60,7 +56,7 @@ def gather(chosen: Settings) -> dict[str, bytes]:
         for path in sorted(chosen.folder.iterdir())
         if path.is_file()
         and (path.name[0] != "." or path.name == rabbitmq.COOKIE)
-        and path.name not in _MADE_BY_RUNNING
+        and not _MADE_BY_RUNNING.fullmatch(path.name)
     }
     files.update((path.name, path) for path in sorted(paths.home().glob("[!.]*.key")))
     key = kitkey.path()

@@ -33,7 +33,8 @@ class Export:
     """Accounts that are to be those of a folder, beside what its files hold now.
 
     `changed` are those that the files lack or have otherwise; `leaving` those that the files alone
-    have, by name. Probes are none of either.
+    have, by name, one of them for a cut export that had written the other. Probes are none of
+    either.
     """
 
     def __init__(self, folder: Path, listed: Iterable[Account]) -> None:
@@ -57,8 +58,8 @@ class Export:
         ruled = {_ruled(block) for block in rules if "\n" in block}
         self._lost = {name for name in {*known, *ruled} - names if is_devices(name)}
         self.leaving = {
-            name: account
-            for name, account in known.items()
+            name: known.get(name, Account(name, "", ""))
+            for name in {*known, *ruled}
             if name not in names and not name.startswith(PROBE_PREFIX)
         }
 

@@ -172,6 +172,12 @@ def make(folder: Path, hosts: Iterable[str]) -> None:
 def prepare(settings: Settings) -> list[str]:
     """Write this node's configuration; the command that runs it in the foreground."""
     program = require()
+    if "#" in str(settings.folder):
+        raise KitError(
+            f"RabbitMQ takes what follows a # for a comment: move {settings.folder} to a folder "
+            "without one in its name.",
+            NO_BROKER,
+        )
     data = data_of(settings)
     data.mkdir(mode=0o700, exist_ok=True)
     text = _CONFIGURATION.format(
@@ -191,7 +197,9 @@ def prepare(settings: Settings) -> list[str]:
         text += _PEERS.format(nodes="\n".join(nodes))
     write_private(data / "rabbitmq.conf", text.encode())
     write_private(data / "enabled_plugins", _PLUGINS.encode())
-    both = _NODES_TLS_BOTH.format(folder=json.dumps(str(settings.folder))[:-1])
+    # Erlang knows no \\u00e9.
+    folder = json.dumps(str(settings.folder), ensure_ascii=False)[:-1]
+    both = _NODES_TLS_BOTH.format(folder=folder)
     write_private(data / _TLS, _NODES_TLS.format(both=both).encode())
     kit = export.read(settings.folder, settings.kit_accounts).values()
     known = rabbitmq_api.definitions(kit)

@@ -19,12 +19,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import interrupt
 from ..console import printable
 from ..errors import NO_BROKER, KitError
 from ..secret import Secret
 from . import accounts, client, connect, embedded, keyed, mosquitto, rabbitmq, rabbitmq_api
 from .accounts import Account
-from .export import ACL, Export, read_passwords
+from .export import ACL, PASSWORDS, Export, read_passwords
 from .files import locked, try_lock, write_private
 from .settings import RABBITMQ, Settings, kit_logins
 from .stuck import Stuck
@@ -84,19 +85,22 @@ class Broker:
         missing or too old, or it does not come up within `wait_s` seconds (as its kind needs).
         """
         with locked(self.settings.folder / SYNC):  # before it is up, SIGHUP would end it
+            kind = _KINDS[self.settings.kind]
             lock = self._claim()
+            self._child = None
             try:
-                command = _KINDS[self.settings.kind].prepare(self.settings)
-                check_port(self.settings)
-                self._child = self._spawn(command, lock, log)
-                os.write(lock, b"%d\n" % self._child.pid)
-            finally:
-                os.close(lock)  # the child has it now
-            try:
-                kind = _KINDS[self.settings.kind]
+                try:
+                    command = kind.prepare(self.settings)
+                    check_port(self.settings)
+                    with interrupt.deferred():  # in the midst of a fork the child would be lost
+                        self._child = self._spawn(command, lock, log)
+                        os.write(lock, b"%d\n" % self._child.pid)
+                finally:
+                    os.close(lock)  # the child has it now
                 self._wait_until_up(self._child, kind.up_s if wait_s is None else wait_s)
             except BaseException:
-                self.kill()
+                if self._child is not None:
+                    self.kill()
                 raise
 
     def wait(self) -> int | None:
@@ -121,7 +125,10 @@ class Broker:
         return lock is None
 
     def pid(self) -> int | None:
-        """Process id of the running broker, None when it does not run."""
+        """Process id of the running broker, None when it does not run.
+
+        Raises `KitError` (NO_BROKER) when the one that started it was killed before it knew.
+        """
         for _ in range(50):
             if not self._here():
                 return None
@@ -129,7 +136,12 @@ class Broker:
             if number:
                 return int(number)
             time.sleep(0.02)  # it is being started this moment
-        return None
+        raise KitError(
+            f"The broker of {self.settings.folder} runs, and whoever started it was killed before "
+            f"its process was noted. End the one that holds {self._pid_file.name}: fuser -k "
+            f"{self._pid_file}",
+            NO_BROKER,
+        )
 
     def signal(self, number: int) -> bool:
         """Send the running broker a signal; False when it does not run."""
@@ -370,8 +382,9 @@ def _has_taken(settings: Settings) -> bool:
 
 def _export(settings: Settings) -> str:
     """What tells an export, and the broker that reads it, from every other."""
-    written = (settings.folder / ACL).stat()  # the second of the two files
-    return f"{Broker(settings).pid()} {written.st_ino} {written.st_mtime_ns}\n"
+    files = [(settings.folder / name).stat() for name in (PASSWORDS, ACL)]
+    written = " ".join(f"{file.st_ino} {file.st_mtime_ns}" for file in files)
+    return f"{Broker(settings).pid()} {written}\n"
 
 
 def _taken(settings: Settings, account: str, password: Secret) -> bool:

@@ -18,6 +18,7 @@ import dataclasses
 import ipaddress
 import json
 import os
+import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -243,9 +244,10 @@ def create(
         hosts = list(hosts) or [names[0]]
         rabbitmq.check_hosts(hosts)
         names = [*names, *hosts]
-    for name in names:
-        ca.general_name(name)
-    if listen is None:
+    names = [ca.canonical(name) for name in names]
+    if listen is None and any(":" in name for name in names):
+        listen = "::"
+    elif listen is None:
         listen = "127.0.0.1" if all(name in LOOPBACK for name in names) else "0.0.0.0"
     profile = profile or KINDS.get(kind, ("",))[0]
     if profile not in KINDS.get(kind, (profile,)):
@@ -291,7 +293,8 @@ def admit_homeassistant(settings: Settings) -> Settings:
     password = accounts.draw_password("text")
     write_private(settings.home_password_file, password.reveal() + b"\n")
     path = settings.folder / _FILE
-    write_private(path, path.read_bytes().rstrip() + b"\nhomeassistant = true\n")
+    text = re.sub(rb"(?m)^\s*homeassistant\s*=.*\n?", b"", path.read_bytes())  # `false`
+    write_private(path, text.rstrip() + b"\nhomeassistant = true\n")
     return load(settings.folder)
 
 
@@ -320,7 +323,7 @@ def kit_logins(settings: Settings, password: Secret, before: Mapping[str, str]) 
 
 def _read_password(path: Path) -> Secret:
     try:
-        return Secret(path.read_bytes().strip())
+        return Secret(path.read_bytes().removesuffix(b"\n"))
     except OSError as e:
         raise broken(path, e.strerror or "not readable") from None
 
@@ -357,6 +360,8 @@ def _checked(folder: Path, path: Path, values: dict[str, Any]) -> Settings:
         wanted["homeassistant"] = ("true or false", lambda v: type(v) is bool)
     if values.get("kind") == RABBITMQ:
         wanted["hosts"] = wanted["names"]
+        words = "a number from 1 to 65532: three more ports follow it"
+        wanted["port"] = (words, lambda v: type(v) is int and 0 < v < 65533)
     if values.get("kind") == GIVEN:
         del wanted["listen"]
         wanted["account"] = wanted["kit"]

@@ -372,6 +372,7 @@ def compare(args: argparse.Namespace) -> int:
     """The table of what brokers take: those of this machine, or the one that was named."""
     console = Console(args.json)
     if args.draw:
+        free(args.draw)
         matrix.save(matrix.draw(), args.draw)
         console.line(f"Drew accounts into {args.draw}. Have the broker know them, without rights,")
         console.line(f"then: limpet broker matrix HOST:PORT --ca FILE --accounts {args.draw}")

@@ -85,9 +85,9 @@ def run(args: argparse.Namespace) -> int:
         else:
             seated = ledger.remove_person(args.name)
             words = f"{args.name} is out"
+        console.line(words)
         for folder in seated:
             registry.sync(ledger, settings.load(folder))
-    console.line(words)
     console.result({"ok": True, "name": args.name})
     return OK
 
@@ -107,7 +107,8 @@ def _serve(args: argparse.Namespace) -> int:
         raise KitError("The broker does not run. Start it with: limpet broker run", NO_BROKER)
     with People() as ledger:
         nobody = not ledger.people()
-    console.line(f"https://{chosen.names[0]}:{args.port}/  until Ctrl-C")
+    host = f"[{chosen.names[0]}]" if ":" in chosen.names[0] else chosen.names[0]
+    console.line(f"https://{host}:{args.port}/  until Ctrl-C")
     console.line(f"a browser trusts it with {chosen.folder / 'ca.crt'} among its authorities")
     if nobody:
         console.warn("nobody may log in yet: limpet web user add NAME --every-device")

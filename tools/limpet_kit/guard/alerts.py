@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,10 @@ def alert(
             raise KitError(f"{address!r} is no address.", USAGE) from None
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     told.update(count=count, seconds=seconds, at=at)
-    with open(settings.folder / LOG, "a", encoding="ascii") as file:
-        file.write(json.dumps(told) + "\n")
+    with open(settings.folder / LOG, "a+b") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+        torn = file.read(1) not in (b"", b"\n")  # by a full disk
+        file.write(b"\n" * torn + json.dumps(told).encode() + b"\n")
     messengers.send(settings, told, words(told))
     return told
 
@@ -83,6 +86,7 @@ def last(folder: Path, count: int) -> list[dict[str, Any]]:
     """The latest alerts, the oldest first."""
     found = []
     with contextlib.suppress(FileNotFoundError):
-        for line in (folder / LOG).read_text("ascii").splitlines()[-count:]:
-            found.append(json.loads(line))
-    return found
+        for line in (folder / LOG).read_text("ascii", "replace").splitlines():
+            with contextlib.suppress(ValueError):  # written in part, on a full disk
+                found.append(json.loads(line))
+    return [one for one in found if isinstance(one, dict)][-count:]

@@ -27,8 +27,11 @@ def of(folder: Path, log: Path, account: str, logins: int) -> tuple[str, list[st
 def _addresses(log: Path, account: str, logins: int) -> list[str]:
     name = re.escape(account.encode())
     pattern = re.compile(
-        rb": New client connected from (\S+):\d+ as %s \(" % name  # Mosquitto
-        + rb"|accepting MQTT connection <[0-9.]+> \((\S+):\d+ -> \S+, client id: %s\)" % name
+        # Mosquitto, and RabbitMQ in JSON, where what a client says cannot hold a bare quote. From
+        # the beginning: both write what clients say into other lines.
+        rb"(?m)^[0-9T:/-]+: New client connected from (\S+):\d+ as %s \([^\n]*\)\.$" % name
+        + rb'|"msg":"accepting MQTT connection <[0-9.]+> '
+        + rb"\((\S+):\d+ -> \S+, client id: %s\)" % name
     )
     found: dict[str, None] = {}
     with contextlib.suppress(FileNotFoundError), log.open("rb") as file:

@@ -33,7 +33,7 @@ def configure(folder: Path, command: str | None, mail: str | None, smtp: str) ->
     """Keep where alerts go; from now on the folder counts as guarded."""
     kept = {"command": command, "mail": mail, "smtp": smtp if mail else None}
     text = "# Written by `limpet guard install`.\n"
-    text += "".join(f"{key} = {json.dumps(value)}\n" for key, value in kept.items() if value)
+    text += "".join(f"{key} = {toml.string(value)}\n" for key, value in kept.items() if value)
     write_private(folder / mosquitto.GUARD, text.encode())
 
 

@@ -69,13 +69,16 @@ class Page:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        await self._sessions.begin()
         watch = asyncio.create_task(self._sessions.watch())
         try:
             yield
         finally:
             watch.cancel()
             await self._sessions.close()
+
+    async def begin(self) -> None:
+        """Remove what a server that was killed left at the broker; `KitError` when it cannot."""
+        await self._sessions.begin()
 
     # -- requests
 
@@ -105,7 +108,8 @@ class Page:
             return _no(400, "A name and a password are needed.")
         address = request.client.host if request.client else ""
         try:
-            person = await self._door.admit(name[:64], Secret(password.encode()), address)
+            secret = Secret(password.encode("utf-8", "replace"))  # of half a surrogate pair
+            person = await self._door.admit(name[:64], secret, address)
         except TooOften as e:
             wait = int(e.wait_s) + 1
             words = f"Too many wrong passwords. Try again in {(wait + 59) // 60} min."
@@ -199,7 +203,7 @@ class Page:
                 return None
         try:
             said = json.loads(body or b"{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         return said if isinstance(said, dict) else None
 

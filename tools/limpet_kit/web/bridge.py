@@ -114,12 +114,12 @@ async def _reach(settings: Settings) -> tuple[asyncio.StreamReader, asyncio.Stre
     def link(address: str) -> Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         return asyncio.open_connection(
             address,
-            settings.port,
+            settings.kit_port,  # where passwords are taken, whatever the devices' profile is
             ssl=client.context(settings),
             server_hostname=settings.names[0],
         )
 
-    *others, last = settings.hosts or (settings.address,)
+    *others, last = settings.kit_addresses
     for address in others:
         with contextlib.suppress(OSError):
             return await link(address)

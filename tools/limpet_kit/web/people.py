@@ -19,7 +19,7 @@ from ..errors import ENROLLED, REFUSED, USAGE, KitError
 from ..ledger import Ledger, Unit
 from ..secret import Secret
 
-SHORTEST, LONGEST = 10, 1024  # of a person's password, in bytes
+SHORTEST, LONGEST = 10, 1024  # of a person's password: characters, and bytes
 _HASHER = argon2.PasswordHasher()  # argon2id as RFC 9106 advises where memory is short: 64 MiB
 
 
@@ -43,7 +43,8 @@ class Seat:
 
 def hashed(password: Secret) -> str:
     """What is kept of a person's password. `KitError` when it is too short or too long."""
-    if not SHORTEST <= len(password) <= LONGEST:
+    long = len(password.reveal().decode("utf-8", "replace"))
+    if long < SHORTEST or len(password) > LONGEST:
         raise KitError(
             f"A password for the web page has {SHORTEST} to {LONGEST} characters; anybody in the "
             "network may try to guess it.",

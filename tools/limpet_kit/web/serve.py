@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 
@@ -18,8 +19,9 @@ LIFE_S = 8 * 3600.0
 
 def serve(settings: Settings, listen: str, port: int, life_s: float) -> None:
     """Serve until SIGINT or SIGTERM. Raises `KitError` when the port cannot be had."""
+    page = Page(settings, life_s)
     config = uvicorn.Config(
-        Page(settings, life_s).application(port),
+        page.application(port),
         host=listen,
         port=port,
         ssl_certfile=settings.folder / "server.crt",
@@ -36,7 +38,8 @@ def serve(settings: Settings, listen: str, port: int, life_s: float) -> None:
     )
     try:  # before anything begins, which would log everybody out of the page that has the port
         family = socket.getaddrinfo(listen, port, type=socket.SOCK_STREAM)[0][0]
-        bound = socket.create_server((listen, port), family=family)
+        both = listen == "::" and socket.has_dualstack_ipv6()
+        bound = socket.create_server((listen, port), family=family, dualstack_ipv6=both)
     except (OSError, UnicodeError) as e:
         raise KitError(
             f"The web page cannot be served on {listen}, port {port}: {e}. Another port: "
@@ -44,6 +47,7 @@ def serve(settings: Settings, listen: str, port: int, life_s: float) -> None:
             NO_BROKER,
         ) from None
     with bound:
+        asyncio.run(page.begin())
         try:
             uvicorn.Server(config).run(sockets=[bound])
         except SystemExit:  # it has said why on stderr

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ SEATS = 4  # windows of one browser; each is a client of the broker and needs it
 A_PERSONS = 5  # sessions of one person; with one more the oldest ends
 MOST = 100  # sessions in all
 WATCH_S = 0.2
+_FAILURES = (KitError, sqlite3.Error, OSError)  # of the ledger: it is asked again
 log = logging.getLogger("limpet")
 
 
@@ -53,6 +55,7 @@ class Sessions:
         self._clock = clock
         self._export = Export(settings)
         self._by_cookie: dict[str, Session] = {}
+        self._left: list[Seat] = []  # of sessions that have ended, still in the ledger
 
     def of(self, cookie: str) -> Session | None:
         """The session of a cookie, while it lasts."""
@@ -101,9 +104,10 @@ class Sessions:
         """End sessions whose time is over or whose person was changed; until cancelled."""
         while True:
             await asyncio.sleep(WATCH_S)
-            if not self._by_cookie:
+            if not self._by_cookie and not self._left:
                 continue
             try:
+                await self._forget()
                 people, seats = await asyncio.to_thread(self._look)
                 ended = [
                     one
@@ -114,7 +118,7 @@ class Sessions:
                 ]
                 if ended:
                     await self._end(ended)
-            except KitError as e:
+            except _FAILURES as e:
                 log.error("%s", e)
 
     async def _end(self, ended: Iterable[Session]) -> None:
@@ -124,10 +128,21 @@ class Sessions:
         for cookie, session in list(self._by_cookie.items()):
             if session in listed:
                 del self._by_cookie[cookie]
-        if listed:
-            await asyncio.to_thread(self._leave, [seat for one in listed for seat in one.seats])
-            with contextlib.suppress(KitError):  # the ledger knows; the next export tells it
-                await self._export.sync()
+        self._left += [seat for session in listed for seat in session.seats]
+        with contextlib.suppress(*_FAILURES):  # `watch` goes on with it
+            await self._forget()
+
+    async def _forget(self) -> None:
+        """Take the accounts of ended sessions out of the ledger, and so from the broker."""
+        left, self._left = self._left, []
+        if not left:
+            return
+        try:
+            await asyncio.to_thread(self._leave, left)
+        except BaseException:
+            self._left += left
+            raise
+        await self._export.sync()  # if that fails, the next export tells the broker
 
     # -- in the ledger, each in a thread
 
