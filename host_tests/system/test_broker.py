@@ -443,8 +443,12 @@ def test_ctrl_c_in_the_midst_of_a_start_leaves_no_broker_behind(broker_factory, 
         return child
 
     monkeypatch.setattr(broker, "_spawn", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        broker.start()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            broker.start()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not broker.running()
     monkeypatch.setattr(broker, "_spawn", spawn)
     broker.start()

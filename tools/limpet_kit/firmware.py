@@ -64,8 +64,8 @@ def obtain(board: Board, wanted: str | None, progress: Advance, known: bool = Fa
     with locked(folder / ".lock"):
         if not file.exists():
             _fetch(board.firmware.base + name, file, progress)
-            if not _is_pinned(name):
-                _check_new(board, file)
+        if not _is_pinned(name):
+            _check_new(board, file)
         pin(name, _hash(file), new=not known, must=known)
     return file
 

@@ -136,6 +136,10 @@ class Broker:
             if number:
                 return int(number)
             time.sleep(0.02)  # it is being started this moment
+        starting = try_lock(self.settings.folder / SYNC)
+        if starting is None:
+            return None
+        os.close(starting)
         raise KitError(
             f"The broker of {self.settings.folder} runs, and whoever started it was killed before "
             f"its process was noted. End the one that holds {self._pid_file.name}: fuser -k "

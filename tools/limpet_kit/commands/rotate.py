@@ -20,7 +20,7 @@ HELP = "give devices a new account over the link, or new servers or networks"
 EPILOG = """examples:
   limpet rotate lamp-1                     a new account; the old one ends when it works
   limpet rotate --all --older-than 90d     every account that is older
-  limpet rotate --all --wifi FILE          new Wi-Fi networks, two lines each: name, key
+  limpet rotate --all --wifi FILE          all Wi-Fi networks anew, two lines each: name, key
   limpet rotate lamp-1 --server broker.local:8883 --server 192.168.1.20:8883
 
 The device tries what it got and keeps it only if it works. A device that is off gets it when it
