@@ -104,6 +104,12 @@ def test_harmless_things_do_not_push_a_key_out_of_the_list(audit, tmp_path):
     code, report = audit(pico()[:4096] + certificate * (scan.MOST + 1) + key)
     assert code == 11 and report["level"] == 0
     assert any(one["kind"] == "private key" for one in report["findings"])
+    told = tmp_path / "told"
+    told.write_text("wifi text a key of ours\n")
+    told.chmod(0o600)
+    many = b"".join(b"PASSWORD = 'hunter2%05d'\n" % number for number in range(10 * scan.MOST + 9))
+    _, report = audit(pico()[:4096] + many + b"a key of ours", "--canary", told)
+    assert any(one["kind"] == "canary" for one in report["findings"])
 
 
 @pytest.mark.parametrize("chip", ["esp32s3", "esp32c3"])

@@ -454,7 +454,7 @@ def test_ctrl_c_in_the_midst_of_a_start_leaves_no_broker_behind(broker_factory, 
     broker.start()
     (broker.settings.folder / server.PID).write_text("")  # the kit was killed, not interrupted
     for ask in (broker.stop, broker.reload, server.open_broker(broker.settings).pid):
-        with pytest.raises(KitError, match="fuser -k"):
+        with pytest.raises(KitError, match="lsof names it"):
             ask()
     broker._child.kill()
 

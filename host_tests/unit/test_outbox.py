@@ -162,6 +162,8 @@ class TestOutbox(unittest.TestCase):
         box = Outbox(Broker(), self.folder, limit=1)
         with self.assertRaises(ValueError):
             box.put("t" * 256, b"1")
+        with self.assertRaises(TypeError):
+            box.put("t", 21.5)
         self.assertEqual((len(box), box.dropped, len(os.listdir(self.folder))), (1, 0, 4))
 
 

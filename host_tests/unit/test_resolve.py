@@ -156,7 +156,10 @@ class TestResolve(Case):
             return bytes(whole)
 
         self.use({"10.0.0.53": ill, "10.0.0.54": both})
-        self.assertEqual(len(self.addresses()), 3)
+        self.assertEqual((len(self.addresses()), self.now), (3, 0))
+        # Some routers know A only.
+        self.use({"10.0.0.53": lambda query: both(query) if query[-3] == 1 else ill(query)})
+        self.assertEqual((self.addresses(), self.now), (["10.0.0.1", "10.0.0.2"], 0))
 
     def test_nonsense_is_no_answer(self):
         for bad in (b"", b"\xff" * 40, bytes(12), bytes(300)):

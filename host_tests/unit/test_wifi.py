@@ -63,8 +63,9 @@ del sys.modules["network"]  # other tests run where there is none
 
 
 class Record:
-    def __init__(self, networks=NETWORKS):
+    def __init__(self, networks=NETWORKS, pending=False):
         self.networks = networks
+        self.pending = pending
 
     def all(self, tag):
         return [bytes((len(ssid),)) + ssid + key for ssid, key in self.networks]
@@ -76,18 +77,21 @@ class TestWifi(unittest.TestCase):
         wifi.network = network
         self.wlan = network.WLAN = Wlan()
         self.now = 0
+        self.late = 1 << 30  # ms from which the network is up after all
         wifi.ticks_ms = lambda: self.now
         self.wifi = wifi.Wifi(lambda line: None)
 
     def tearDown(self):
         wifi.network, wifi.ticks_ms = self.before
 
-    def up(self, networks=NETWORKS):
+    def up(self, networks=NETWORKS, pending=False):
         """Bring it up: empty, or the words of the failure."""
         try:
-            for raw, _, ms in self.wifi.up(Record(networks)):
+            for raw, _, ms in self.wifi.up(Record(networks, pending)):
                 self.assertTrue(raw is None)
                 self.now += ms
+                if self.now >= self.late:
+                    self.wlan.fate = [3]
         except Lost as e:
             self.assertEqual(e.code, "WIFI")
             return e.words
@@ -143,6 +147,37 @@ class TestWifi(unittest.TestCase):
         self.wlan.fates = {"home": [1, 3]}
         self.assertEqual(self.up(), "")
         self.assertEqual(self.tried(), ["home"])
+
+    def test_a_record_that_has_to_be_tried_is_also_after_a_reset(self):
+        self.wlan.fate = [3]
+        self.wlan.before = "home"
+        self.wlan.fates = {"office": [1, -2]}
+        self.assertTrue("office" in self.up(((b"office", b"key"),), pending=True))
+        self.wlan.fates = {"home": [1, 3]}
+        self.assertEqual(self.up(), "")
+        self.assertEqual(self.tried(), ["office", "home"])
+
+    def test_a_network_that_comes_up_too_late_is_not_left_again(self):
+        self.wlan.fates = {"home": [2]}
+        self.assertTrue("home" in self.up(NETWORKS[:1]))
+        self.late = 0
+        self.wlan.fate = [3]
+        self.assertEqual(self.up(NETWORKS[:1]), "")
+        self.assertEqual(self.tried(), ["home"])
+
+    def test_the_end_of_the_old_link_is_awaited(self):
+        self.wlan.fates = {"home": [1, 3]}
+        self.up()
+        disconnect = self.wlan.disconnect
+        self.wlan.disconnect = lambda: None  # esp32 tells it later
+        steps = self.wifi.up(Record(((b"shed", b""),)))
+        next(steps)
+        self.assertEqual(self.tried(), ["home"])
+        disconnect()
+        self.wlan.fates = {"shed": [1, 3]}
+        for _ in steps:
+            pass
+        self.assertEqual(self.tried(), ["home", "shed"])
 
     def test_an_address_that_never_comes_ends_after_20_s_a_network(self):
         self.wlan.fates = {"home": [2], "shed": [1001]}

@@ -28,7 +28,8 @@ def ask(host, servers):
             for kind in (_A, _AAAA):
                 s.send(_query(number, host, kind))
             until = ticks_add(ticks_ms(), _WAITS_MS[i])
-            while len(found) < 2:
+            told = set(found)
+            while len(told) < 2:
                 left = ticks_diff(until, ticks_ms())
                 if left <= 0:
                     break
@@ -40,7 +41,9 @@ def ask(host, servers):
                 if answer and answer[:2] == number and len(answer) > 12:
                     kind, texts = _parse(answer)
                     if kind in (_A, _AAAA):
-                        found[kind] = texts
+                        told.add(kind)
+                        if texts is not None:
+                            found[kind] = texts
         finally:
             s.close()  # boards have few
         if _A in found:
@@ -56,14 +59,14 @@ def _query(number, host, kind):
 
 
 def _parse(p):
-    """(kind asked for, texts) of an answer; (0, []) when it is malformed, or the server says that
-    it cannot tell (4.1.1, RCODE): that is for the next one."""
+    """(kind asked for, texts) of an answer; kind 0 when it is malformed, None for texts when the
+    server cannot tell (4.1.1, RCODE): that is for the next one."""
     texts = []
-    if p[3] & 15 not in (0, 3):
-        return 0, []
     try:
         at = _skip(p, 12)
         asked = p[at] << 8 | p[at + 1]
+        if p[3] & 15 not in (0, 3):
+            return asked, None
         at += 4
         for _ in range(p[6] << 8 | p[7]):
             at = _skip(p, at)

@@ -69,6 +69,7 @@ class Logins:
         waits = self._due is not None and ticks_diff(self._due, ticks_ms()) > 0
         self._on_pending = not (self._failed or waits)
         chosen = found.pop(1 if self._on_pending else 0)
+        chosen.pending = self._on_pending
         found[0].wipe()
         return chosen
 

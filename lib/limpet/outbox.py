@@ -47,8 +47,7 @@ class Outbox:
         """
         topic = topic.encode()
         head = bytes((1 if retain else 0, len(topic)))  # before an older one goes
-        if isinstance(payload, str):
-            payload = payload.encode()
+        data = head + topic + (payload.encode() if isinstance(payload, str) else payload)
         keys = self._load()
         if len(keys) >= self._limit:
             if not self._drop:
@@ -56,7 +55,7 @@ class Outbox:
             self._remove(keys[0])
             self.dropped += 1
         with open(self._path(self._next), "wb") as f:
-            f.write(head + topic + payload)
+            f.write(data)
         keys.append(self._next)
         self._next += 1
         self._came.set()
@@ -121,15 +120,15 @@ class Outbox:
                 os.mkdir(self._folder)
             except OSError:
                 pass  # it is there
-            self._keys = []
+            keys = []
             for name in os.listdir(self._folder):
                 try:
                     key = int(name[:-4], 16)
                 except ValueError:
                     continue  # not ours
                 if name == "%08x.msg" % key:
-                    self._keys.append(key)
-            self._keys.sort()
+                    keys.append(key)
+            self._keys = sorted(keys)
             if self._keys:
                 self._next = self._keys[-1] + 1
         return self._keys

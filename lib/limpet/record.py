@@ -33,6 +33,7 @@ class Record:
         self.vault_id = vault_id
         self.source = source
         self.slot = slot
+        self.pending = False  # has yet to be confirmed by a login
 
     def one(self, tag):
         """The value (bytes) of the first field of this tag, None when there is none."""

@@ -14,6 +14,7 @@ from .errors import Lost
 
 _JOIN_MS = const(20_000)  # for one network, address included
 _STEP_MS = const(100)
+_LEAVE = const(10)  # steps
 _WRONG_KEY = const((-3, 15, 202, 204))  # rp2; esp32: handshake time-out, authentication failed
 _HINT_FROM = const(3)  # failures in a row before the key is named: any of them can be the radio's
 
@@ -45,7 +46,7 @@ class Wifi:
         """
         wlan = self._wlan
         networks = record.all(fields.NETWORK)
-        if not networks or (wlan.isconnected() and self._is_of(networks)):
+        if not networks or (wlan.isconnected() and self._is_of(networks, record.pending)):
             return
         wlan.active(True)
         # esp32 would try the wrong network for ever; rp2 makes no tries of its own.
@@ -58,24 +59,27 @@ class Wifi:
         why = ""
         for i in range(count):
             at = (self._first + i) % count
+            self._joined = sha256(networks[at]).digest()  # also of one that comes up too late
             why = yield from self._join(networks[at])
             if not why:
                 self._first = at
-                self._joined = sha256(networks[at]).digest()
                 self._keys_refused = 0
                 return
         raise Lost("WIFI", why)
 
-    def _is_of(self, networks):
-        """Whether we are in one of these, so that none has to be tried. One that a sketch has
-        joined by itself is its own affair, unless it has the name of one of these."""
+    def _is_of(self, networks, pending):
+        """Whether we are in one of these, so that none has to be tried.
+
+        One that was joined before a reset, or by the sketch, is taken as it is, unless the record
+        has yet to prove itself, or has a network of this name: with which key is not known.
+        """
         if self._joined:
             return self._joined in [sha256(field).digest() for field in networks]
         try:
             ssid = self._wlan.config("ssid").encode()
         except (ValueError, OSError, TypeError):
-            return True  # not a port that tells
-        return ssid not in [field[1 : field[0] + 1] for field in networks]
+            ssid = b""  # not a port that tells
+        return not pending and ssid not in [field[1 : field[0] + 1] for field in networks]
 
     def _configure(self, **options):
         try:
@@ -90,6 +94,11 @@ class Wifi:
         ssid = field[1:n].decode()
         try:
             wlan.disconnect()
+            # esp32 tells the end of the old link later, and it would pass for that of the new one.
+            for _ in range(_LEAVE):
+                if not wlan.isconnected():
+                    break
+                yield None, False, _STEP_MS
             wlan.connect(ssid, field[n:].decode() or None)
         except OSError as e:
             return "%s: %s" % (ssid, e)

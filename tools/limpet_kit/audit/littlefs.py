@@ -99,9 +99,11 @@ def _first(image: bytes, offset: int, block_size: int, count: int) -> int:
     if before < 0 or _shape(image, offset + block_size):
         return offset
 
-    def files(base: int) -> int:
+    def files(base: int) -> tuple[int, int]:
+        """How many there would be, and how much of them."""
         blocks = min(count, (len(image) - base) // block_size)
-        return len(FileSystem(image, Superblock(base, block_size, blocks)).live)
+        system = FileSystem(image, Superblock(base, block_size, blocks))
+        return len(system.live), sum(system.stream(path).size for path in system.live)
 
     return before if files(before) > files(offset) else offset
 

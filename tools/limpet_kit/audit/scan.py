@@ -43,7 +43,7 @@ class _Scanner:
         self._image = parts.image
         self._canaries = canaries
         self._places = Places()
-        self._left = {True: 10 * MOST, False: 10 * MOST}  # that are harmless, and that are not
+        self._left = dict.fromkeys(("harmless", "secret", finding.CANARY), 10 * MOST)
         self._more = False
 
     def run(self) -> Contents:
@@ -71,14 +71,17 @@ class _Scanner:
             data = stream.read(self._image)
             found += self._detected(data, stream)
             found += self._known(data, stream)
-            if not self._left[False]:
+            if not self._left["secret"]:
                 break
         records = list(vaults.find(self._image, keys))
         found += self._records(records)
         found += self._keys_and_modules()
         kept = _once(found)
         # What matters first, wherever it lies: harmless things must not push it out.
-        listed = sorted(kept, key=lambda one: one.exposure == finding.NONE)[:MOST]
+        rank = {finding.CANARY: 0}
+        listed = sorted(
+            kept, key=lambda one: (one.exposure == finding.NONE, rank.get(one.kind, 1))
+        )[:MOST]
         listed.sort(key=lambda one: (one.offset, one.kind))
         return Contents(self._layout, listed, records, self._more or len(kept) > MOST)
 
@@ -111,8 +114,9 @@ class _Scanner:
         """As many as anybody could use, of what is harmless and of what is not."""
         for one in found:
             harmless = _EXPOSURES.get(one.kind) == finding.NONE
-            if self._left[harmless]:
-                self._left[harmless] -= 1
+            of = "harmless" if harmless else "secret" if one.kind != finding.CANARY else one.kind
+            if self._left[of]:
+                self._left[of] -= 1
                 yield one
             else:
                 self._more = True

@@ -54,7 +54,7 @@ async def serve(chosen: settings.Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     server = await asyncio.start_server(
         gate.visit,
-        chosen.listen,
+        None if chosen.listen == "::" else chosen.listen,  # asyncio's "::" takes no IPv4
         chosen.port,
         ssl=context(chosen.folder),
         ssl_handshake_timeout=HANDSHAKE_S,

@@ -100,7 +100,8 @@ class Broker:
                 self._wait_until_up(self._child, kind.up_s if wait_s is None else wait_s)
             except BaseException:
                 if self._child is not None:
-                    self.kill()
+                    self._child.kill()  # its number may not have been noted
+                    self._gone(_KILL_S)
                 raise
 
     def wait(self) -> int | None:
@@ -142,8 +143,7 @@ class Broker:
         os.close(starting)
         raise KitError(
             f"The broker of {self.settings.folder} runs, and whoever started it was killed before "
-            f"its process was noted. End the one that holds {self._pid_file.name}: fuser -k "
-            f"{self._pid_file}",
+            f"its process was noted. End the one that holds {self._pid_file}; lsof names it.",
             NO_BROKER,
         )
 

@@ -192,7 +192,7 @@ def _server(text: str) -> bytes:
     host, _, port = text.rpartition(":")
     if not host or not re.fullmatch(r"\d{1,5}", port, re.ASCII) or not 0 < int(port) < 65536:
         raise KitError(f"{text!r} is not HOST:PORT.", USAGE)
-    ca.general_name(host)  # refuses what no certificate can hold
+    ca.general_name(host.strip("[]"))  # refuses what no certificate can hold
     return text.encode()
 
 

@@ -58,13 +58,14 @@ class Look:
 class _Try:
     """One handshake: `received` from the server, `version` and `suite` when it was finished.
 
-    `silent`: nothing came within the time.
+    `silent`: nothing came within the time. `asked`: it was broken off for want of a certificate.
     """
 
     received: bytes = b""
     silent: bool = False
     version: str | None = None
     suite: str | None = None
+    asked: bool = False
 
 
 def look(host: str, port: int) -> Look:
@@ -99,7 +100,7 @@ def look(host: str, port: int) -> Look:
         seen.trouble = ("NO_TLS", "it ends the connection at a TLS hello")
         return seen
     seen.size, ders = _sent(shown.received)
-    seen.asks = any(kind == _CERTIFICATE_REQUEST for kind, _ in _messages(shown.received))
+    seen.asks = shown.asked
     for der in ders:
         try:
             one = x509.load_der_x509_certificate(der)
@@ -161,7 +162,7 @@ def _from_hello(done: _Try, context: ssl.SSLContext) -> None:
     at = 35 + hello[34]
     number = int.from_bytes(hello[at : at + 2], "big")
     names = {one["id"] & 0xFFFF: one["name"] for one in context.get_ciphers()}
-    done.version, done.suite = "TLSv1.2", names.get(number)
+    done.version, done.suite, done.asked = "TLSv1.2", names.get(number), True
 
 
 def _sent(received: bytes) -> tuple[int, list[bytes]]:

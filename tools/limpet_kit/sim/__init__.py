@@ -127,16 +127,18 @@ class SimBoard:
     def _signal(self, number: int) -> None:
         if not self.running:
             return
-        end = time.monotonic() + _END_S
-        while not (self.folder / "run.json").exists() and time.monotonic() < end:
-            time.sleep(0.01)  # it is being started
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
             os.kill(self._run()["pid"], number)
         if not self.wait_off(_END_S):
             raise KitError(f"The simulated board {self.name} does not end.")
 
     def _run(self) -> dict[str, Any]:
-        return dict(json.loads((self.folder / "run.json").read_text()))
+        file, end = self.folder / "run.json", time.monotonic() + _END_S
+        while not file.exists():
+            if time.monotonic() > end:
+                raise KitError(f"The simulated board {self.name} does not start.")
+            time.sleep(0.01)  # it is being started
+        return dict(json.loads(file.read_text()))
 
 
 def folder() -> Path:
