@@ -16,7 +16,6 @@ class Wlan:
         self.fate = []
         self.settings = {}
         self.refuses = ()
-        self.before = "of-the-sketch"  # what was joined before the library looked
 
     def __call__(self, interface):
         return self
@@ -30,12 +29,11 @@ class Wlan:
     def active(self, on):
         self.calls.append("active")
 
-    def config(self, *asked, **options):
+    def config(self, **options):
         for name in options:
             if name in self.refuses:
                 raise ValueError(name)
         self.settings.update(options)
-        return self.before if asked else None
 
     def disconnect(self):
         self.fate = []
@@ -140,17 +138,8 @@ class TestWifi(unittest.TestCase):
         self.assertEqual(self.up(((b"office", b"key of office"), NETWORKS[0])), "")
         self.assertEqual(self.tried(), ["home"])
 
-    def test_one_of_these_that_was_joined_before_a_reset_is_joined_anew(self):
-        """With which key is not known: it may be a record that has to be tried."""
-        self.wlan.fate = [3]
-        self.wlan.before = "home"
-        self.wlan.fates = {"home": [1, 3]}
-        self.assertEqual(self.up(), "")
-        self.assertEqual(self.tried(), ["home"])
-
     def test_a_record_that_has_to_be_tried_is_also_after_a_reset(self):
         self.wlan.fate = [3]
-        self.wlan.before = "home"
         self.wlan.fates = {"office": [1, -2]}
         self.assertTrue("office" in self.up(((b"office", b"key"),), pending=True))
         self.wlan.fates = {"home": [1, 3]}

@@ -35,7 +35,7 @@ class Wifi:
         self._address = address
         self._save = save
         self._first = 0
-        self._joined = None  # digest of the network that we are in: name and key
+        self._linked = None  # digest of the network that we are in: name and key
         self._keys_refused = 0
 
     def up(self, record):
@@ -46,7 +46,7 @@ class Wifi:
         """
         wlan = self._wlan
         networks = record.all(fields.NETWORK)
-        if not networks or (wlan.isconnected() and self._is_of(networks, record.pending)):
+        if not networks or (wlan.isconnected() and self.same(networks, record.pending)):
             return
         wlan.active(True)
         # esp32 would try the wrong network for ever; rp2 makes no tries of its own.
@@ -59,7 +59,7 @@ class Wifi:
         why = ""
         for i in range(count):
             at = (self._first + i) % count
-            self._joined = sha256(networks[at]).digest()  # also of one that comes up too late
+            self._linked = sha256(networks[at]).digest()  # also of one that comes up too late
             why = yield from self._join(networks[at])
             if not why:
                 self._first = at
@@ -67,19 +67,15 @@ class Wifi:
                 return
         raise Lost("WIFI", why)
 
-    def _is_of(self, networks, pending):
+    def same(self, entries, pending):
         """Whether we are in one of these, so that none has to be tried.
 
         One that was joined before a reset, or by the sketch, is taken as it is, unless the record
-        has yet to prove itself, or has a network of this name: with which key is not known.
+        has yet to prove itself: with which key it was is not known.
         """
-        if self._joined:
-            return self._joined in [sha256(field).digest() for field in networks]
-        try:
-            ssid = self._wlan.config("ssid").encode()
-        except (ValueError, OSError, TypeError):
-            ssid = b""  # not a port that tells
-        return not pending and ssid not in [field[1 : field[0] + 1] for field in networks]
+        if self._linked:
+            return self._linked in [sha256(field).digest() for field in entries]
+        return not pending
 
     def _configure(self, **options):
         try:
