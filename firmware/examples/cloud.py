@@ -5,8 +5,8 @@
 # Run it   limpet broker use HOST --ca ca.pem --accounts logins.txt cloud
 #          limpet up PORT --broker cloud --main firmware/examples/cloud.py
 # Then     read limpet/<device>/up/free there. The sketch is the one for any broker: server, CA and
-#          account are in the vault. What the account may do is up to that broker, so publish with
-#          QoS 1: a publish that its rules forbid is then seen by the missing acknowledgement.
+#          account are in the vault. What the account may do is up to that broker; one that
+#          forbids a topic may acknowledge what it drops (Mosquitto does), so look there once.
 import asyncio
 import gc
 

@@ -2,7 +2,8 @@
 #
 # Wiring   none: the board's own LED. On an ESP32 put your LED's pin number for "LED".
 # Boards   Pico W, Pico 2 W, ESP32
-# Run it   limpet up PORT --main firmware/examples/smq.py, on a board enrolled for that server
+# Run it   limpet up PORT --main firmware/examples/smq.py, on a board enrolled for that server: the
+#          kit has no command for that yet (it enrols for MQTT); lib/limpet/SMQ.md
 # Then     publish on or off to the topic led, from a web page or another device
 import asyncio
 import gc

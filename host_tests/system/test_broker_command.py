@@ -261,6 +261,45 @@ def test_the_addresses_of_this_machine_can_stand_in_a_certificate(monkeypatch, n
         assert not one.startswith(("127.", "localhost"))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_certificate_is_renewed_and_nobody_has_to_be_told(
+    kind, broker_factory, device_factory
+):
+    """By the same CA and for the same key: devices, also pinned ones, log in as before."""
+    broker = broker_factory(kind)
+    folder = broker.settings.folder
+    device = device_factory(broker)
+    device.run("""
+        async def main():
+            async with client() as c:
+                while True:
+                    await c.online()
+                    await c.publish("tick", b"1", qos=1)
+                    say("tick", connects=c.counters.connects)
+                    await asyncio.sleep_ms(300)
+
+        asyncio.run(main())
+    """)
+    device.wait("tick")
+    ca.renew(folder, list(broker.settings.names), days=10)
+    before = (folder / "server.crt").read_bytes(), (folder / "server.key").read_bytes()
+    code, out, err = limpet("renew", folder, "--json")
+    said = json.loads(out.splitlines()[-1])
+    assert (code, said["served"]) == (OK, True) and said["days_left"] > 800, err
+    assert (folder / "server.crt").read_bytes() != before[0]
+    assert (folder / "server.key").read_bytes() == before[1]
+    assert device.wait("tick")["connects"] == 1
+    broker.kill()
+    broker.start()
+    assert device.wait("tick", connects=2)
+    broker.stop()
+    code, out, _ = limpet("renew", folder, "--json")
+    assert (code, json.loads(out.splitlines()[-1])["served"]) == (OK, None)
+    (folder / "ca.key").unlink()
+    code, _, err = limpet("renew", folder)
+    assert code != OK and "ca.key is missing" in err
+
+
 def test_an_ending_certificate_is_warned_of(broker_factory):
     broker = broker_factory("embedded", demo=True)
     began = time.monotonic()

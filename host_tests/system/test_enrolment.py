@@ -25,6 +25,7 @@ from limpet_kit.errors import (
     USAGE,
 )
 from limpet_kit.ledger import ACTIVE, GONE, NEW, REGISTERED, Ledger
+from limpet_kit.watch import Watch
 
 CUT = Path(__file__).resolve().parents[1] / "rig" / "cut.py"
 KEY = "correct horse battery"
@@ -289,6 +290,8 @@ def test_ledger_rename(board, broker, sim_factory):
     enroll(board, broker, "--name", "lamp-1")
     enroll(spare, broker, "--name", "lamp-2")
     assert "is lamp-2, not lamp-1" in rename(f"sim:{spare.name}", "lamp-1", "lamp-3", ENROLLED)
+    with Watch(broker.settings, "lamp-2") as watch:  # its program runs again
+        assert watch.answers(30) is not None
     assert "lamp-2 is taken" in rename(port, "lamp-1", "lamp-2", ENROLLED)
     assert "already" in rename(port, "lamp-1", "lamp-1", USAGE)
     assert "no unit lamp-9" in rename(port, "lamp-9", "lamp-3", USAGE)

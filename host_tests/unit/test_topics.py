@@ -76,8 +76,9 @@ class TestHandlers(unittest.TestCase):
         self.assertTrue(all(isinstance(payload, bytes) for payload in sketch.got))
 
     def test_what_a_server_would_end_the_connection_for_is_not_published(self):
-        for topic in ("/", "a/+", "#", "a\0"):
+        for topic in ("/", "a/+", "#", "a\0", "room/light"):  # the last: dropped, and acknowledged
             self.assertRaises(ValueError, self.router.up, topic)
+        self.assertEqual(self.router.up("/a/b"), b"a/b")
 
     def test_a_failing_handler_is_contained(self):
         def broken(payload):

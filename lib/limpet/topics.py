@@ -115,6 +115,8 @@ class Router:
             found = self.absolute(topic, "up")
             if not found or b"+" in found or b"#" in found or b"\0" in found:
                 raise ValueError("a topic to publish to is not empty and holds no + and no #")
+            if topic.find("/") > 0:  # brokers acknowledge what they may not take
+                raise ValueError("a name below up/ has no slash")
             self._cache[topic] = found
         return found
 

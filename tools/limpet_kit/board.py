@@ -24,7 +24,16 @@ from serial.tools import list_ports
 
 from . import ports
 from .console import printable
-from .errors import FAILED, NO_BOARD, NO_SPACE, KitError
+from .errors import (
+    ENROLLED,
+    FAILED,
+    NO_BOARD,
+    NO_NETWORK,
+    NO_SPACE,
+    REFUSED,
+    USAGE,
+    KitError,
+)
 
 LINE_MAX = 4096  # bytes of an answer (protocols.md 5)
 EXEC_S = 10.0
@@ -518,6 +527,19 @@ class Board:
             "again: it goes on where it was.",
             NO_BOARD,
         )
+
+
+@contextlib.contextmanager
+def going_on(board: Board) -> Iterator[None]:
+    """What is inside may find that this is not the board that is wanted, or that something lacks:
+    its program, which was stopped for that, runs again then."""
+    try:
+        yield
+    except KitError as e:
+        if e.code in (ENROLLED, NO_NETWORK, REFUSED, USAGE):
+            with contextlib.suppress(OSError, KitError):
+                board.soft_reset(run_main=True)
+        raise
 
 
 class _Wire:

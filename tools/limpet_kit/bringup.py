@@ -15,7 +15,7 @@ from pathlib import Path
 from . import arrival, blank, enrolment, install, ports, sim
 from .arrival import ONLINE_S, Step
 from .blank import Wish
-from .board import Board, NoMicroPython
+from .board import Board, NoMicroPython, going_on
 from .broker import server, settings
 from .broker.settings import Settings
 from .console import Console, printable
@@ -128,6 +128,7 @@ def bring_up(
     """
     with Ledger() as ledger, ExitStack() as opened:
         board, flashed = _at_prompt(opened, port, wish, console, step)
+        opened.enter_context(going_on(board))
         here = blank.check(board, wish.board if wish else None)
         if wish and wish.firmware and not flashed:
             step("prompt", f"MicroPython {here.version} is there already: nothing was flashed")

@@ -63,12 +63,10 @@ def make(
         raise KitError("A server certificate needs at least one name or address.", USAGE)
     now = datetime.now(timezone.utc).replace(microsecond=0)
     ca_end = now + timedelta(days=1 if demo else days_ca)
-    server_end = min(now + timedelta(days=1 if demo else days_server), ca_end)
 
     ca_key, server_key = _key(rsa), _key(rsa)
     title = f"{DEMO if demo else 'Limpet CA'} {now:%Y-%m-%d} {secrets.token_hex(4)}"
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, title)])
-    server_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Limpet broker")])
     ca_id = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
     ca = (
         _builder(ca_name, ca_name, ca_key, now - SKEW, ca_end)
@@ -77,24 +75,57 @@ def make(
         .add_extension(ca_id, critical=False)
         .sign(ca_key, hashes.SHA256())
     )
-    server = (
-        _builder(server_name, ca_name, server_key, now - SKEW, server_end)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName(general_names), critical=False)
-        .add_extension(
-            x509.SubjectKeyIdentifier.from_public_key(server_key.public_key()), critical=False
-        )
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_id), critical=False
-        )
-        .sign(ca_key, hashes.SHA256())
-    )
+    server = _server(ca_key, ca, server_key, general_names, days_server)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     contents = (_pem(ca_key), _certificate_pem(ca), _pem(server_key), _certificate_pem(server))
     for file, content in zip(FILES, contents, strict=True):
         write_private(folder / file, content)
+
+
+def renew(folder: Path, names: list[str], days: int = 825) -> None:
+    """Make `server.crt` anew for these names: by the same CA, so that no device has to be told,
+    and for the same key, so that one file is replaced and pins of the key hold.
+
+    Raises `KitError` when a key is missing, or the CA has ended.
+    """
+    issuer = _load(folder / "ca.crt")
+    if days_left(folder, "ca.crt") <= 0:
+        raise KitError(
+            "The CA itself has ended: boards need another one. See `limpet anchor --help`.", FAILED
+        )
+    signer, key = _private(folder / "ca.key"), _private(folder / "server.key")
+    made = _server(signer, issuer, key, [general_name(name) for name in names], days)
+    write_private(folder / "server.crt", _certificate_pem(made))
+
+
+def _server(
+    signer: _Key, issuer: x509.Certificate, key: _Key, names: list[x509.GeneralName], days: int
+) -> x509.Certificate:
+    """A server's certificate, which never outlives its CA."""
+    now = datetime.now(timezone.utc).replace(microsecond=0)
+    end = min(now + timedelta(days=days), issuer.not_valid_after_utc)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Limpet broker")])
+    public, issuers = key.public_key(), signer.public_key()
+    return (
+        _builder(subject, issuer.subject, key, now - SKEW, end)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuers), critical=False)
+        .sign(signer, hashes.SHA256())
+    )
+
+
+def _private(file: Path) -> _Key:
+    try:
+        key = serialization.load_pem_private_key(file.read_bytes(), None)
+    except (OSError, ValueError):
+        raise KitError(f"{file} is missing or no key.", FAILED) from None
+    if not isinstance(key, _Key):
+        raise KitError(f"{file} is a key of another kind than the kit makes.", FAILED)
+    return key
 
 
 def make_devices(folder: Path, days: int = 3650) -> None:

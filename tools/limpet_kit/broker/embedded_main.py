@@ -43,11 +43,16 @@ async def serve(chosen: settings.Settings) -> None:
     gate = Gate(chosen.folder)
     await gate.engine.start()
 
+    tls = context(chosen.folder)
+
     def reload() -> None:
         try:
             gate.reload()
+            tls.load_cert_chain(chosen.folder / "server.crt", chosen.folder / "server.key")
         except KitError as e:
             log.error("the accounts stay as they were: %s", e)
+        except (OSError, ssl.SSLError) as e:
+            log.error("the certificate stays as it was: %s", e)
 
     loop.add_signal_handler(signal.SIGHUP, reload)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -56,7 +61,7 @@ async def serve(chosen: settings.Settings) -> None:
         gate.visit,
         None if chosen.listen == "::" else chosen.listen,  # asyncio's "::" takes no IPv4
         chosen.port,
-        ssl=context(chosen.folder),
+        ssl=tls,
         ssl_handshake_timeout=HANDSHAKE_S,
     )
     log.info("embedded broker listens on %s port %d", chosen.listen, chosen.port)

@@ -24,7 +24,7 @@ EPILOG = """examples:
 
 The broker stands still meanwhile. At the end, also after Ctrl-C, it runs again, and so does the
 device's program, without a wait that a refusal began. The board is reset for each case; a case
-takes at most four minutes, all of them about four on a device that behaves. Hostile servers
+takes at most four minutes, all of them about three on a device that behaves. Hostile servers
 listen on loopback; on another address only where --listen names it.
 
 Only logins of this device count: of a unit of the kit's ledger, or of the account that is named.

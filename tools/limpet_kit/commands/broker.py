@@ -29,7 +29,7 @@ from ..console import Console, ask, typed_secret
 from ..errors import NO_BROKER, NOT_FIT, OK, USAGE, KitError
 from ..ledger import Ledger
 from . import action as add_action
-from . import move
+from . import move, renew
 from .ledger import free
 
 HELP = "make and run the broker that boards log in to"
@@ -136,6 +136,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     asked.add_argument("--accounts", metavar="FILE", type=Path, help="accounts it was given")
     asked.add_argument("--json", action="store_true", help="print one JSON object last")
     move.arguments(action("move", move.HELP, move.EXAMPLE, folder=False))
+    renew.arguments(action("renew", renew.HELP, renew.EXAMPLE))
     for name, words, example in (
         (
             "backup",
@@ -186,6 +187,8 @@ def run(args: argparse.Namespace) -> int:
         return foreground(chosen)
     if args.action in ("check", "status"):
         return check(chosen, Console(args.json), more=args.action == "status")
+    if args.action == "renew":
+        return renew.run(chosen, Console(args.json))
     if args.action == "sync":
         return sync(chosen, Console(args.json), args.force)
     if args.action == "homeassistant":
@@ -486,7 +489,10 @@ def check(chosen: settings.Settings, console: Console, more: bool = False) -> in
             f"many. Bring it into step with: limpet broker sync {chosen.folder}"
         )
     if left < SOON_DAYS:
-        console.warn(f"The server certificate in {chosen.folder} ends soon or has ended.")
+        console.warn(
+            f"The server certificate in {chosen.folder} ends soon or has ended. Make it anew "
+            f"with: limpet broker renew {chosen.folder}"
+        )
     console.result(said)
     return OK if fine else NO_BROKER
 

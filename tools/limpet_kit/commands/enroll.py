@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .. import arrival, enrolment, install, paths, wifi
-from ..board import Board
+from ..board import Board, going_on
 from ..broker import accounts, settings
 from ..console import Console, ask, seconds
 from ..errors import OK, USAGE, KitError
@@ -18,8 +18,9 @@ from ..ledger import REGISTERED, Ledger
 HELP = "write a credential of its own into a board, over its cable"
 EPILOG = """\
 example:  limpet enroll /dev/ttyACM0 --name lamp-1
-          limpet enroll sim:bench --name lamp-2
+          limpet enroll sim:bench --name lamp-2 --no-wifi
 
+The library has to be on the board: limpet up does all of it in one go.
 Wi-Fi networks, several in order, come from --wifi FILE (mode 0600; - is stdin), from LIMPET_WIFI,
 or are asked for without echo; as text, each is two lines: name, key. A run that was cut goes on
 where it was. What the kit must not lose: kit.key and ledger.db in its own folder."""
@@ -110,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     decided = plan(args)
 
     step = steps(console)
-    with Ledger() as ledger, Board(args.port) as board:
+    with Ledger() as ledger, Board(args.port) as board, going_on(board):
         board.calm(install.harmless())
         unit = enrolment.enroll(board, ledger, chosen, decided, step)
         if not args.no_start:

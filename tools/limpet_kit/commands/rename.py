@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 
 from .. import enrolment, install, paths
-from ..board import Board
+from ..board import Board, going_on
 from ..broker import settings
 from ..console import Console
 from ..errors import ENROLLED, OK, USAGE, KitError
@@ -32,7 +32,7 @@ def run(console: Console, ledger: Ledger, old: Unit, args: argparse.Namespace) -
         raise KitError(f"It is called {old.name} already.", USAGE)
     chosen = settings.load(args.broker or paths.home() / "broker")
     plan, step = enroll.plan(args), enroll.steps(console)
-    with Board(args.port) as board:
+    with Board(args.port) as board, going_on(board):
         board.calm(install.harmless())
         found = enrolment.held(ledger, enrolment.look(board))
         if not found or (found.vault != old.vault and not _was_cut(found, old, args.name)):

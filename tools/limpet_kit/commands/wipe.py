@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from .. import changes, paths, protocol, registry
-from ..board import Board
+from ..board import Board, going_on
 from ..broker import settings
 from ..broker.client import KitClient
 from ..console import Console, ask
@@ -53,7 +53,7 @@ def _name(unit: Unit) -> protocol.Fields:
 def _by_cable(args: argparse.Namespace) -> int:
     """The account goes first: whatever is cut, no account outlives its unit."""
     console = Console(args.json)
-    with Ledger() as ledger, Board(args.port) as board:
+    with Ledger() as ledger, Board(args.port) as board, going_on(board):
         try:
             hello = look(board)
         except NoLibrary:

@@ -27,6 +27,7 @@ _HASHES = ("sha256", "sha384", "sha512")
 _EXCHANGE_MS = 653
 _VERIFY_MS = {"RSA-2048": 107, "RSA-4096": 503, "P-256": 491, "P-384": 1037}
 
+_RENEW = "Renew it; that of the kit's own broker: limpet broker renew."
 _TROUBLES = {
     "DNS": "Look at the name, and at the DNS server that boards will ask.",
     "CONNECT": "Is it running, does it listen on that address, does a firewall stand between?",
@@ -194,9 +195,9 @@ def _certificate(one: x509.Certificate, called: str) -> list[Finding]:
     left = days_left(one)
     end, begin = one.not_valid_after_utc, one.not_valid_before_utc
     if left < 0:
-        fault("EXPIRED", f"{called} ended on {end:%Y-%m-%d}", "Renew it.")
+        fault("EXPIRED", f"{called} ended on {end:%Y-%m-%d}", _RENEW)
     elif left < WARN_DAYS:
-        fault("DAYS", f"{called} ends on {end:%Y-%m-%d}, in {left:.0f} days", "Renew it.", False)
+        fault("DAYS", f"{called} ends on {end:%Y-%m-%d}, in {left:.0f} days", _RENEW, False)
     if begin > _now():
         advice = "Wait, or make it anew; is a clock wrong?"
         fault("CLOCK", f"{called} begins on {begin:%Y-%m-%d}", advice)
