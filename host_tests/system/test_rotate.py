@@ -113,6 +113,7 @@ def test_a_change_that_does_not_work_is_dropped(fleet, capsys, monkeypatch, reco
     assert device_accounts(broker) == before
 
 
+@pytest.mark.parametrize("fleet", ["embedded"], indirect=True)  # a matter of the board
 def test_networks_are_tried_though_the_old_one_is_up(fleet, capsys, tmp_path):
     broker, [(board, name)] = fleet(1)
     board.configure(networks={"home": "a key of home", "office": "a key of office"})
