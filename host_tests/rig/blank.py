@@ -51,8 +51,10 @@ def uf2_image(board, count=40, family=None):
     """A UF2 file of `count` blocks."""
     blocks = []
     for number in range(count):
-        head = firmware._UF2.pack(
-            *firmware._UF2_MAGIC,
+        head = struct.pack(
+            "<8I",
+            0x0A324655,
+            0x9E5D5157,
             0x2000,
             _XIP + 256 * number,
             256,

@@ -332,7 +332,16 @@ def test_a_feed_that_raises_is_named(broker_factory, device_factory):
     assert "no such watchdog" in device.wait("ended")["reason"]
 
 
-def test_a_handler_added_while_online_is_subscribed_to(broker_factory, device_factory):
+@pytest.mark.parametrize(
+    "when",
+    [
+        "await c.online()",
+        # until SUBSCRIBE has gone, and its answer has not come
+        "while not (c._keeper._linked and c._keeper._linked._wanted): await asyncio.sleep_ms(0)",
+    ],
+    ids=["online", "during the login"],
+)
+def test_a_handler_added_late_is_subscribed_to(when, broker_factory, device_factory):
     broker = broker_factory("mosquitto")
     device = device_factory(broker)
     device.run(
@@ -340,19 +349,20 @@ def test_a_handler_added_while_online_is_subscribed_to(broker_factory, device_fa
         async def main():
             c = client()
             async with c:
-                await c.online()
+                WHEN
 
                 @c.on("late")
                 async def late(payload):
                     say("late", payload=payload.decode())
 
+                await c.online()
                 await asyncio.sleep(0.3)
                 say("ready")
                 while True:
                     await asyncio.sleep(1)
 
         asyncio.run(main())
-        """
+        """.replace("WHEN", when)
     )
     device.wait("ready")
     with KitClient(broker.settings) as kit:
@@ -424,34 +434,6 @@ def test_a_heap_that_is_full_for_a_while_ends_nothing(broker_factory, device_fac
     """)
     device.wait("free")
     assert device.wait("again")["failures"]
-
-
-def test_a_handler_added_during_the_login_is_subscribed_to(broker_factory, device_factory):
-    broker = broker_factory("mosquitto")
-    device = device_factory(broker)
-    device.run("""
-        async def main():
-            c = client()
-            async with c:
-                while not (c._keeper._linked and c._keeper._linked._wanted):
-                    await asyncio.sleep_ms(0)  # until SUBSCRIBE has gone
-
-                @c.on("late")
-                async def late(payload):
-                    say("late", payload=payload.decode())
-
-                await c.online()
-                await asyncio.sleep(0.3)
-                say("ready")
-                while True:
-                    await asyncio.sleep(1)
-
-        asyncio.run(main())
-    """)
-    device.wait("ready")
-    with KitClient(broker.settings) as kit:
-        kit.publish("limpet/lamp-1/cmd/late", b"hello")
-        assert device.wait("late")["payload"] == "hello"
 
 
 def test_a_device_without_a_credential_feeds_its_watchdog_and_says_so(

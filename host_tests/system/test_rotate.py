@@ -25,6 +25,20 @@ from rig.refusals import FALL_BACK_S, Refusals
 NETWORK = Network(b"home", Secret(b"a key of home"))
 
 
+def online(board, broker, **options):
+    """Bring a board up; its unit's name."""
+    done = bringup.bring_up(
+        f"sim:{board.name}",
+        broker.settings,
+        Plan(networks=lambda: [NETWORK]),
+        Console(),
+        lambda name, words: None,
+        reading_s=0,
+        **options,
+    )
+    return done.unit.name
+
+
 @pytest.fixture(params=KINDS)
 def fleet(request, sim_factory, broker_factory):
     """`fleet(count)`: a broker and units unit-1, unit-2 ... that are online at it."""
@@ -34,15 +48,7 @@ def fleet(request, sim_factory, broker_factory):
         units = []
         for _ in range(count):
             board = sim_factory()
-            done = bringup.bring_up(
-                f"sim:{board.name}",
-                broker.settings,
-                Plan(networks=lambda: [NETWORK]),
-                Console(),
-                lambda name, words: None,
-                reading_s=0,
-            )
-            units.append((board, done.unit.name))
+            units.append((board, online(board, broker)))
         return broker, units
 
     return make
@@ -195,16 +201,7 @@ def test_a_change_that_a_device_would_not_take_is_not_sent(
     broker, board = broker_factory("embedded"), sim_factory()
     sketch = tmp_path / "sketch.py"
     sketch.write_text(SKETCH)
-    done = bringup.bring_up(
-        f"sim:{board.name}",
-        broker.settings,
-        Plan(networks=lambda: [NETWORK]),
-        Console(),
-        lambda name, words: None,
-        goods=bringup.Goods(sketch=sketch),
-        reading_s=0,
-    )
-    name = done.unit.name
+    name = online(board, broker, goods=bringup.Goods(sketch=sketch))
     file = rsa_ca(tmp_path / "next.der")
     add = ("anchor", "add", file, name, "--broker", broker.settings.folder)
     assert limpet(capsys, *add)[0] == NO_SPACE

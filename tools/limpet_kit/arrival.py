@@ -76,9 +76,7 @@ def _is_awaited(unit: Unit) -> bool:
 
 def is_its(unit: Unit, payload: bytes) -> bool:
     """Whether this acknowledges the unit's first record."""
-    vault = bytes.fromhex(unit.vault)
-    key = protocol.control_key(kitkey.of(unit.kit_key, unit.name).secret, vault)
-    ack = protocol.read_ack(key, vault, payload)
+    ack = protocol.read_ack(kitkey.control_key(unit), bytes.fromhex(unit.vault), payload)
     return ack is not None and ack.generation == unit.generation
 
 

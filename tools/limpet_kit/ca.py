@@ -9,7 +9,6 @@ subjectAltName, so names are in the subjectAltName and the common name is no hos
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import re
 import secrets
@@ -228,12 +227,7 @@ def _authority(title: str, days: int) -> tuple[_Key, x509.Certificate]:
 
 
 def _devices(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    issuer = _load(folder / f"{DEVICES}.crt")
-    try:
-        data = (folder / f"{DEVICES}.key").read_bytes()
-        signer = serialization.load_pem_private_key(data, None)
-    except (OSError, ValueError):
-        raise KitError(f"{folder / DEVICES}.key is missing or no key.", FAILED) from None
+    issuer, signer = _load(folder / f"{DEVICES}.crt"), _private(folder / f"{DEVICES}.key")
     assert isinstance(signer, ec.EllipticCurvePrivateKey)
     return signer, issuer
 
@@ -257,10 +251,8 @@ def general_name(name: str) -> x509.GeneralName:
 
 def canonical(name: str) -> str:
     """A host name or IP address as it is compared; `KitError` as `general_name`."""
-    general_name(name)
-    with contextlib.suppress(ValueError):
-        return str(ipaddress.ip_address(name))
-    return name
+    found = general_name(name)
+    return str(found.value) if isinstance(found, x509.IPAddress) else name
 
 
 def anchor_der(folder: Path) -> bytes:

@@ -202,7 +202,7 @@ class Exchange:
     def _send(self, unit: Unit, change: Change, fields: protocol.Fields) -> None:
         operation = protocol.WIPE if change.kind == WIPE else protocol.CHANGE
         box = protocol.control_box(
-            self._key(unit),
+            kitkey.control_key(unit),
             bytes.fromhex(unit.vault),
             operation,
             change.sequence,
@@ -232,7 +232,7 @@ class Exchange:
         if name not in self._vaults:
             return
         unit = self._unit(self._vaults[name])
-        ack = protocol.read_ack(self._key(unit), bytes.fromhex(unit.vault), payload)
+        ack = protocol.read_ack(kitkey.control_key(unit), bytes.fromhex(unit.vault), payload)
         for change in self._ledger.changes(unit.vault):
             if ack is None or change.state != SENT or change.sequence != ack.sequence:
                 continue
@@ -302,7 +302,7 @@ class Exchange:
             if name in self._vaults:
                 unit = self._unit(self._vaults[name])
                 vault = bytes.fromhex(unit.vault)
-                box = protocol.open_control(self._key(unit), vault, payload)
+                box = protocol.open_control(kitkey.control_key(unit), vault, payload)
                 found.update({unit.name: (box[1], payload)} if box else {})
         return found
 
@@ -311,10 +311,6 @@ class Exchange:
         unit = self._ledger.unit(vault)
         assert unit is not None, "units that were online are never deleted"
         return unit
-
-    def _key(self, unit: Unit) -> Secret:
-        key = kitkey.of(unit.kit_key, unit.name)
-        return protocol.control_key(key.secret, bytes.fromhex(unit.vault))
 
 
 def words(cause: int) -> str:

@@ -376,7 +376,7 @@ def _prove(board: Board, ledger: Ledger, unit: Unit, fields: bytes | None, step:
     board.hard_reset()
     step(RESET, "it was reset")
     vault, nonce = bytes.fromhex(unit.vault), secrets.token_bytes(32)
-    key = protocol.control_key(kitkey.of(unit.kit_key, unit.name).secret, vault)
+    key = kitkey.control_key(unit)
     answer = board.call(_MODULE, "proof", nonce.hex())
     _check(board, answer)
     generation = _number(answer, "generation")

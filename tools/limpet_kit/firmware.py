@@ -17,7 +17,7 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from . import paths
+from . import paths, uf2
 from .boards import Board
 from .broker.files import locked, write_private
 from .console import Advance
@@ -27,12 +27,6 @@ LARGEST = 32 << 20  # bytes; no board's flash is larger
 _VERSION = re.compile(r"[0-9A-Za-z.+_-]{1,40}")
 _CHIP_IDS = {"esp32": 0, "esp32s2": 2, "esp32c3": 5, "esp32s3": 9, "esp32c6": 13}
 _APP = 0x10000  # where the partition tables of MicroPython put the application
-_UF2 = struct.Struct("<IIIIIIII")
-_UF2_MAGIC = (0x0A324655, 0x9E5D5157)
-_UF2_END = 0x0AB16F30
-_UF2_FAMILY = 0x2000  # flag: the family's id is in the last word
-_XIP = 0x10000000  # where an RP2040 or RP2350 sees its flash
-_ABSOLUTE = 0xE48BFF57  # family of the block that works around erratum RP2350-E10; no content
 
 
 def obtain(board: Board, wanted: str | None, progress: Advance, known: bool = False) -> Path:
@@ -64,7 +58,7 @@ def obtain(board: Board, wanted: str | None, progress: Advance, known: bool = Fa
     with locked(folder / ".lock"):
         if not file.exists():
             _fetch(board.firmware.base + name, file, progress)
-        if not _is_pinned(name):
+        if name not in _known():
             _check_new(board, file)
         pin(name, _hash(file), new=not known, must=known)
     return file
@@ -74,7 +68,7 @@ def pin(name: str, digest: str, new: bool, must: bool = False) -> None:
     """Compare with the pin of this name; an unknown file is pinned now with `new`, refused with
     `must`."""
     own = paths.home() / "firmware.lock"
-    known = {**_pins(own), **_pins(paths.data("boards") / "firmware.lock")}
+    known = _known()
     if known.get(name, digest) != digest:
         raise KitError(
             f"{name} is not the file that was pinned (SHA-256 {digest[:16]}... instead of "
@@ -90,12 +84,6 @@ def pin(name: str, digest: str, new: bool, must: bool = False) -> None:
     if new and name not in known:
         lines = "".join(f"{value}  {key}\n" for key, value in {**_pins(own), name: digest}.items())
         write_private(own, lines.encode())
-
-
-def _is_pinned(name: str) -> bool:
-    return name in _pins(paths.home() / "firmware.lock") | _pins(
-        paths.data("boards") / "firmware.lock"
-    )
 
 
 def _check_new(board: Board, file: Path) -> None:
@@ -157,25 +145,16 @@ def _check_esp(board: Board, data: bytes) -> None:
 def _check_uf2(board: Board, data: bytes) -> None:
     boot = board.boot
     assert boot is not None
-    if not data or len(data) % 512:
-        raise _unfit("it is cut off, or no UF2 file")
-    blocks = []
-    for at in range(0, len(data), 512):
-        one, two, flags, address, size, number, count, family = _UF2.unpack_from(data, at)
-        end = struct.unpack_from("<I", data, at + 508)[0]
-        if (one, two) != _UF2_MAGIC or end != _UF2_END or size > 476:
-            raise _unfit(f"its block {at // 512} is damaged")
-        if family == _ABSOLUTE:
-            continue
-        if not flags & _UF2_FAMILY or family != boot.family:
-            raise _unfit(f"it is for the UF2 family {family:08x}, not {boot.family:08x}", REFUSED)
-        if not _XIP <= address <= _XIP + board.flash.size - size:
-            raise _unfit(f"its block {number} does not lie in the flash of {board.name}")
-        blocks.append((number, count))
-    if [number for number, _ in blocks] != list(range(len(blocks))) or any(
-        count != len(blocks) for _, count in blocks
-    ):
-        raise _unfit("blocks are missing in it")
+    try:
+        blocks = uf2.blocks(data)
+    except uf2.Broken as e:
+        raise _unfit(str(e)) from None
+    for block in blocks:
+        if not block.flags & uf2.HAS_FAMILY or block.family != boot.family:
+            words = f"it is for the UF2 family {block.family:08x}, not {boot.family:08x}"
+            raise _unfit(words, REFUSED)
+        if not uf2.XIP <= block.address <= uf2.XIP + board.flash.size - len(block.content):
+            raise _unfit(f"its block {block.number} does not lie in the flash of {board.name}")
 
 
 def _unfit(words: str, code: int = FAILED) -> KitError:
@@ -230,6 +209,11 @@ def _fetch(url: str, file: Path, progress: Advance) -> None:
 
 def _hash(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _known() -> dict[str, str]:
+    """Every pin, by name."""
+    return _pins(paths.home() / "firmware.lock") | _pins(paths.data("boards") / "firmware.lock")
 
 
 def _pins(file: Path) -> dict[str, str]:

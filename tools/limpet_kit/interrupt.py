@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
+_ALL = (signal.SIGINT, *_ENDING)
 
 
 @contextmanager
 def like_ctrl_c() -> Iterator[None]:
     """SIGTERM and SIGHUP interrupt what is inside as Ctrl-C does, so that it is cleaned up."""
-    before = {number: signal.signal(number, _interrupt) for number in _ENDING}
-    try:
+    with _handled(_ENDING, _interrupt):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -29,13 +26,8 @@ def noticed() -> Iterator[Callable[[], bool]]:
     For a loop that starts programs: an exception in the midst of a fork is lost.
     """
     came: list[int] = []
-    numbers = (signal.SIGINT, *_ENDING)
-    before = {number: signal.signal(number, lambda n, _: came.append(n)) for number in numbers}
-    try:
+    with _handled(_ALL, lambda number, _: came.append(number)):
         yield lambda: bool(came)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -45,13 +37,8 @@ def deferred() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    numbers = (signal.SIGINT, *_ENDING)
-    before = {number: signal.signal(number, lambda n, _: came.append(n)) for number in numbers}
-    try:
+    with _handled(_ALL, lambda number, _: came.append(number)):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     if came:
         signal.raise_signal(came[0])
 
@@ -59,13 +46,18 @@ def deferred() -> Iterator[None]:
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """What is inside runs to its end: none of them is heard meanwhile."""
-    numbers = (signal.SIGINT, *_ENDING)
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    with _handled(_ALL, signal.SIG_IGN):
+        yield
+
+
+@contextmanager
+def _handled(numbers: Iterable[signal.Signals], handler: Any) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:

@@ -13,9 +13,10 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import paths
+from . import paths, protocol
 from .broker.files import locked, write_private
 from .errors import FAILED, REFUSED, KitError
+from .ledger import Unit
 from .secret import Secret
 
 _SIZE = 32
@@ -52,6 +53,12 @@ def of(id: str, name: str) -> KitKey:
         "that one there, under any name that ends in .key.",
         FAILED,
     )
+
+
+def control_key(unit: Unit) -> Secret:
+    """The control key of an enrolled unit; `KitError` as `of`."""
+    key = of(unit.kit_key, unit.name)
+    return protocol.control_key(key.secret, bytes.fromhex(unit.vault))
 
 
 def load(make: bool = False, file: Path | None = None) -> KitKey:

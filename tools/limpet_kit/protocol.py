@@ -120,8 +120,8 @@ def control_box(
 def change_size(topic: str, fields: bytes) -> int:
     """Bytes of the MQTT packet (QoS 1) that brings these fields on this topic."""
     padded = len(fields) + -len(fields) % 512
-    body = 4 + len(topic.encode()) + _HEAD.size + 16 + padded + 32
-    return 1 + (1 if body < 128 else 2 if body < 16384 else 3) + body
+    box = _HEAD.size + 16 + padded + 32
+    return 1 + 2 + 2 + len(topic.encode()) + 2 + box  # a remaining length of two bytes, always
 
 
 def open_control(key: Secret, vault_id: bytes, box: bytes) -> tuple[int, int, bytes] | None:

@@ -2,7 +2,7 @@
 
 One reader for each format, one detector for each kind of secret, and one place that judges:
 
-    obtain -> image -> layout (partitions, nvs, littlefs, mpy, uf2) -> Stream
+    obtain -> image -> layout (partitions, nvs, littlefs, mpy) -> Stream
                        detect, canary                              -> Finding
                        openness (fuses, files)                     -> Path
                        level (the board's ladder)                  -> Verdict -> report

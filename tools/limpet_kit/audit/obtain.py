@@ -12,11 +12,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import sim
+from .. import sim, uf2
 from ..board import Board, NoMicroPython, Raised
 from ..console import Advance
 from ..errors import FAILED, NO_BOARD, USAGE, KitError
-from . import uf2
 from .openness import Fuses
 
 _LARGEST = 64 << 20
@@ -50,7 +49,8 @@ def file(path: Path) -> Obtained:
     if len(data) < _CHUNK:
         raise KitError(f"{path} is no flash image: it has {len(data)} bytes.", USAGE)
     if uf2.is_uf2(data):
-        return Obtained(uf2.flash(data), f"UF2 file {path.name}", chip=uf2.chip(data))
+        image, chip = uf2.flash(data)
+        return Obtained(image, f"UF2 file {path.name}", chip=chip)
     return Obtained(data, f"image file {path.name}")
 
 

@@ -123,15 +123,14 @@ def _repl(prompt: bool | None) -> Way:
 def _webrepl(parts: Layout) -> Way:
     if not parts.file_systems:
         return Way("webrepl", *_no_files(parts))
-    programs = [path for path in parts.paths() if path.endswith((".py", ".mpy"))]
-    for path in programs:
+    for path in _programs(parts):
         if _WEBREPL_CFG.search(path):
             return Way("webrepl", OPEN, f"{path} holds its password")
         if path.endswith(".py") and _START_WEBREPL.search(parts.file(path) or b""):
             return Way("webrepl", OPEN, f"{path} starts it")
-    for path in programs:
-        names = _NAMES_WEBREPL.search if path.endswith(".py") else re.compile(b"webrepl").search
-        if names(parts.file(path) or b""):
+    for path in _programs(parts):
+        content = parts.file(path) or b""
+        if _NAMES_WEBREPL.search(content) if path.endswith(".py") else b"webrepl" in content:
             return Way("webrepl", UNKNOWN, f"{path} names it")
     return Way("webrepl", CLOSED, "nothing in the files configures it")
 
@@ -158,8 +157,13 @@ def _files(parts: Layout) -> Way:
     return Way("files", CLOSED, "no file system can be read")
 
 
+def _programs(parts: Layout) -> list[str]:
+    """Paths of the modules in the files."""
+    return [path for path in parts.paths() if path.endswith((".py", ".mpy"))]
+
+
 def _application(parts: Layout) -> Way:
-    programs = [path for path in parts.paths() if path.endswith((".py", ".mpy"))]
+    programs = _programs(parts)
     if programs:
         return Way("application", OPEN, f"{len(programs)} modules in the files, as {programs[0]}")
     if parts.file_systems:

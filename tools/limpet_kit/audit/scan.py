@@ -78,9 +78,8 @@ class _Scanner:
         found += self._keys_and_modules()
         kept = _once(found)
         # What matters first, wherever it lies: harmless things must not push it out.
-        rank = {finding.CANARY: 0}
         listed = sorted(
-            kept, key=lambda one: (one.exposure == finding.NONE, rank.get(one.kind, 1))
+            kept, key=lambda one: (one.exposure == finding.NONE, one.kind != finding.CANARY)
         )[:MOST]
         listed.sort(key=lambda one: (one.offset, one.kind))
         return Contents(self._layout, listed, records, self._more or len(kept) > MOST)
@@ -113,14 +112,15 @@ class _Scanner:
     def _limited(self, found: Iterable[detect.Found]) -> Iterator[detect.Found]:
         """As many as anybody could use, of what is harmless and of what is not."""
         for one in found:
-            harmless = _EXPOSURES.get(one.kind) == finding.NONE
-            of = "harmless" if harmless else "secret" if one.kind != finding.CANARY else one.kind
-            if self._left[of]:
-                self._left[of] -= 1
+            budget = one.kind if one.kind == finding.CANARY else "secret"
+            if _EXPOSURES.get(one.kind) == finding.NONE:
+                budget = "harmless"
+            if self._left[budget]:
+                self._left[budget] -= 1
                 yield one
             else:
                 self._more = True
-                if not harmless:
+                if budget != "harmless":
                     return
 
     def _known(self, data: bytes, stream: Stream) -> Iterator[Located]:

@@ -4,6 +4,19 @@ from __future__ import annotations
 
 import argparse
 
+from ..console import seconds
+
+
+def wait(parser: argparse.ArgumentParser, default: float, words: str) -> None:
+    """Add --wait."""
+    parser.add_argument(
+        "--wait",
+        metavar="SECONDS",
+        type=seconds,
+        default=default,
+        help=f"{words} (default: %(default).0f)",
+    )
+
 
 def action(
     actions: argparse._SubParsersAction[argparse.ArgumentParser],

@@ -11,9 +11,10 @@ from pathlib import Path
 from .. import arrival, enrolment, install, paths, wifi
 from ..board import Board, going_on
 from ..broker import accounts, settings
-from ..console import Console, ask, seconds
+from ..console import Console, ask
 from ..errors import OK, USAGE, KitError
 from ..ledger import REGISTERED, Ledger
+from . import wait
 
 HELP = "write a credential of its own into a board, over its cable"
 EPILOG = """\
@@ -62,13 +63,7 @@ def login(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--wifi", metavar="FILE", help="networks and keys, mode 0600; - for stdin")
     parser.add_argument("--no-wifi", action="store_true", help="the board is on a cable")
-    parser.add_argument(
-        "--wait",
-        metavar="SECONDS",
-        type=seconds,
-        default=arrival.ONLINE_S,
-        help="for the login (default: %(default).0f)",
-    )
+    wait(parser, arrival.ONLINE_S, "for the login")
 
 
 def plan(args: argparse.Namespace) -> enrolment.Plan:

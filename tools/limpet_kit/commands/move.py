@@ -9,10 +9,10 @@ from .. import arrival, boards, changes, destination, protocol
 from ..broker import given, keyed, server, settings
 from ..broker.client import KitClient
 from ..broker.settings import Settings
-from ..console import Console, seconds
+from ..console import Console
 from ..errors import NO_BROKER, REFUSED, USAGE, KitError
 from ..ledger import ACTIVE, Ledger, Unit
-from . import rotate
+from . import rotate, wait
 
 HELP = "have devices log in at another broker, over the link"
 EXAMPLE = """limpet broker move ~/broker ~/cluster   (back: limpet broker move ~/cluster ~/broker)
@@ -30,13 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", metavar="NAME", nargs="+", help="only these (default: all that are there)"
     )
-    parser.add_argument(
-        "--wait",
-        metavar="SECONDS",
-        type=seconds,
-        default=WAIT_S,
-        help="for the devices (default: %(default).0f)",
-    )
+    wait(parser, WAIT_S, "for the devices")
     rotate.room(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
 

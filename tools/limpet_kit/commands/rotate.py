@@ -12,9 +12,10 @@ from pathlib import Path
 from .. import arrival, ca, changes, paths, protocol, wifi
 from ..broker import settings
 from ..broker.settings import Settings
-from ..console import Console, seconds
+from ..console import Console
 from ..errors import FAILED, NO_NETWORK, NOT_ONLINE, OK, USAGE, KitError
 from ..ledger import ACTIVE, APPLIED, Ledger, Unit
+from . import wait
 
 HELP = "give devices a new account over the link, or new servers or networks"
 EPILOG = """examples:
@@ -62,13 +63,7 @@ def targets(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--broker", metavar="DIR", type=Path, help="the broker's folder (default: the kit's own)"
     )
-    parser.add_argument(
-        "--wait",
-        metavar="SECONDS",
-        type=seconds,
-        default=WAIT_S,
-        help="for the devices (default: %(default).0f)",
-    )
+    wait(parser, WAIT_S, "for the devices")
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
 
 
